@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::config::finding::{Finding, Findings};
 use crate::config::keys;
-use crate::config::read::{At, Section, did_you_mean, kind, printable, tables};
+use crate::config::read::{At, Section, did_you_mean, printable, tables};
 use crate::policy::{PeerAuth, Security};
 use crate::shard::settings::Party;
 
@@ -25,7 +25,7 @@ pub enum Pump {
 
 /// The whole file.
 #[derive(Debug, Default)]
-pub struct File {
+pub(crate) struct File {
     pub node: Node,
     pub domains: Vec<Domain>,
     pub listens: Vec<Listen>,
@@ -40,7 +40,7 @@ pub struct File {
 
 /// `[node]`.
 #[derive(Debug, Default)]
-pub struct Node {
+pub(crate) struct Node {
     pub name: Option<At<String>>,
     /// `None` inside: `"auto"`.
     pub shards: Option<At<Option<i64>>>,
@@ -51,7 +51,7 @@ pub struct Node {
 
 /// `[[domain]]`.
 #[derive(Debug)]
-pub struct Domain {
+pub(crate) struct Domain {
     pub name: Option<At<String>>,
     pub certificate: Option<At<String>>,
     pub key: Option<At<String>>,
@@ -60,7 +60,7 @@ pub struct Domain {
 
 /// `[[listen]]`.
 #[derive(Debug)]
-pub struct Listen {
+pub(crate) struct Listen {
     pub span: Range<usize>,
     pub addresses: Vec<At<String>>,
     pub party: Option<At<Party>>,
@@ -69,7 +69,7 @@ pub struct Listen {
 
 /// `[federation]`.
 #[derive(Debug, Default)]
-pub struct Federation {
+pub(crate) struct Federation {
     /// `None`: the table is absent.
     pub span: Option<Range<usize>>,
     pub default: Option<At<bool>>,
@@ -86,7 +86,7 @@ pub struct Federation {
 
 /// `[[peer]]`.
 #[derive(Debug)]
-pub struct Peer {
+pub(crate) struct Peer {
     pub pattern: Option<At<String>>,
     pub action: Option<At<bool>>,
     pub auth: Option<At<PeerAuth>>,
@@ -97,19 +97,19 @@ pub struct Peer {
 
 /// `[store]`.
 #[derive(Debug, Default)]
-pub struct Store {
+pub(crate) struct Store {
     pub path: Option<At<String>>,
 }
 
 /// `[admin]`.
 #[derive(Debug, Default)]
-pub struct Admin {
+pub(crate) struct Admin {
     pub http: Option<At<String>>,
     pub socket: Option<At<String>>,
 }
 
 /// Reads the text; whatever can't be read is a finding, and the rest is read all the same.
-pub fn read(source: &str, found: &mut Findings) -> File {
+pub(crate) fn read(source: &str, found: &mut Findings) -> File {
     let (root, faults) = DeTable::parse_recoverable(source);
     let broken = !faults.is_empty();
     for fault in faults {
@@ -176,7 +176,7 @@ fn unknown_top(written: &str, span: Range<usize>, value: &DeValue<'_>) -> Findin
     let titles: Vec<String> = known.iter().map(|it| keys::title(it)).collect();
     Finding::error("C0104", span, what)
         .mark(did_you_mean(near.map(keys::title).as_deref(), '`'))
-        .mend(format!("{} here; the tables are {}", if word == "key" { format!("{} can't stand", kind(value)) } else { "not known".to_owned() }, titles.join(", ")))
+        .mend(format!("the tables are {}", titles.join(", ")))
 }
 
 fn read_section(file: &mut File, mut it: Section<'_, '_>) {

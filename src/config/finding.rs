@@ -95,6 +95,16 @@ impl Findings {
         self.list.push(finding);
     }
 
+    /// Makes a secret in the text unreadable, so that no excerpt shows it.
+    pub fn conceal(&mut self, span: &Range<usize>) {
+        // Octets for octets: all other places stay where they are.
+        let inside = span.start + 1..span.end.saturating_sub(1);
+        if let Some(text) = self.source.get(inside.clone()) {
+            let stars = "*".repeat(text.len());
+            self.source.replace_range(inside, &stars);
+        }
+    }
+
     /// Sorted by place, errors before warnings at the same one.
     pub fn sort(&mut self) {
         self.list.sort_by_key(|it| (it.span.start, it.severity == Severity::Warning, it.code));
@@ -127,7 +137,7 @@ impl Findings {
         let mut out = String::new();
         for finding in &self.list {
             // Writing to a String can't fail.
-            drop(self.render_one(finding, colour, &mut out));
+            self.render_one(finding, colour, &mut out).ok();
         }
         out
     }
@@ -144,7 +154,7 @@ impl Findings {
         let other_line = finding.other.as_ref().map_or(0, |(span, _)| self.position(span.start).0);
         let width = line.max(other_line).to_string().len();
         let path = self.path.display();
-        if self.source.is_empty() {
+        if finding.span == (0..0) {
             writeln!(out, "{:width$}--> {path}", "")?;
         } else {
             writeln!(out, "{:width$}--> {path}:{line}:{column}", "")?;

@@ -105,11 +105,14 @@ pub fn reference() -> String {
 /// The known word nearest to what was written, if it is near enough to be meant.
 pub fn nearest<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = written.to_lowercase();
-    let score = |it: &&'a str| (distance(&lower, it), *it);
-    let (steps, word) = known.iter().map(score).min()?;
-    let enough = (word.len().max(lower.len()) / 3).max(1);
-    let begins = lower.len() >= 3 && (word.starts_with(&lower) || lower.starts_with(word));
-    (steps <= enough || begins).then_some(word)
+    let begins = |it: &str| lower.len() >= 3 && (it.starts_with(&lower) || lower.starts_with(it));
+    let is_near = |steps: usize, it: &str| steps <= (it.len().max(lower.len()) / 3).max(1);
+    known
+        .iter()
+        .map(|it| (distance(&lower, it), *it))
+        .filter(|(steps, it)| is_near(*steps, it) || begins(it))
+        .min()
+        .map(|it| it.1)
 }
 
 /// How many letters differ: Levenshtein, with a swap of neighbours as one step.

@@ -13,20 +13,20 @@ use crate::config::keys;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct At<T> {
+pub(crate) struct At<T> {
     pub value: T,
     pub span: Range<usize>,
 }
 
 impl<T> At<T> {
     /// Another value at the same place.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
         At { value: change(self.value), span: self.span }
     }
 }
 
 /// One table that is being read. Keys that nobody took are unknown ones.
-pub struct Section<'i, 'f> {
+pub(crate) struct Section<'i, 'f> {
     /// Without brackets.
     name: &'static str,
     /// The place of its header.
@@ -37,17 +37,17 @@ pub struct Section<'i, 'f> {
 
 impl<'i, 'f> Section<'i, 'f> {
     /// Starts to read a table.
-    pub fn new(name: &'static str, span: Range<usize>, table: DeTable<'i>, found: &'f mut Findings) -> Self {
+    pub(crate) fn new(name: &'static str, span: Range<usize>, table: DeTable<'i>, found: &'f mut Findings) -> Self {
         Self { name, span, table, found }
     }
 
     /// Without brackets.
-    pub fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
     /// Whether the key is written, whatever its value.
-    pub fn has(&self, key: &str) -> bool {
+    pub(crate) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
@@ -66,7 +66,7 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// A text.
-    pub fn string(&mut self, key: &str) -> Option<At<String>> {
+    pub(crate) fn string(&mut self, key: &str) -> Option<At<String>> {
         let At { value, span } = self.take(key)?;
         match value {
             DeValue::String(text) => Some(At { value: text.into_owned(), span }),
@@ -78,7 +78,7 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// A text, or a list of texts. `None` if the key is absent.
-    pub fn strings(&mut self, key: &str) -> Option<Vec<At<String>>> {
+    pub(crate) fn strings(&mut self, key: &str) -> Option<Vec<At<String>>> {
         let At { value, span } = self.take(key)?;
         let list = match value {
             DeValue::String(text) => return Some(vec![At { value: text.into_owned(), span }]),
@@ -100,7 +100,7 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// True or false.
-    pub fn boolean(&mut self, key: &str) -> Option<At<bool>> {
+    pub(crate) fn boolean(&mut self, key: &str) -> Option<At<bool>> {
         let At { value, span } = self.take(key)?;
         match value {
             DeValue::Boolean(value) => Some(At { value, span }),
@@ -112,7 +112,7 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// One of a few words.
-    pub fn choice<T: Copy>(&mut self, key: &str, words: &[(&'static str, T)]) -> Option<At<T>> {
+    pub(crate) fn choice<T: Copy>(&mut self, key: &str, words: &[(&'static str, T)]) -> Option<At<T>> {
         let At { value, span } = self.take(key)?;
         let DeValue::String(text) = value else {
             self.wrong_type(key, span, &value, "a word in quotes");
@@ -136,7 +136,7 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// A whole number within bounds, or (as `None` inside) one word that stands for "decide".
-    pub fn integer(&mut self, key: &str, word: Option<&'static str>, bounds: Range<i64>) -> Option<At<Option<i64>>> {
+    pub(crate) fn integer(&mut self, key: &str, word: Option<&'static str>, bounds: Range<i64>) -> Option<At<Option<i64>>> {
         let At { value, span } = self.take(key)?;
         let number = match (value, word) {
             (DeValue::Integer(number), _) => {
@@ -161,7 +161,7 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// A duration with its unit, within bounds.
-    pub fn duration(&mut self, key: &str, least: Duration, most: Duration) -> Option<At<Duration>> {
+    pub(crate) fn duration(&mut self, key: &str, least: Duration, most: Duration) -> Option<At<Duration>> {
         let At { value, span } = self.take(key)?;
         let text = match value {
             DeValue::String(text) => text,
@@ -188,21 +188,25 @@ impl<'i, 'f> Section<'i, 'f> {
         };
         if length < least || length > most {
             let what = format!("`{key}` in {} is out of range", keys::title(self.name));
-            self.found.push(Finding::error("C0109", span, what).mark(format!("{least:?} to {most:?}")));
+            self.found.push(Finding::error("C0109", span, what).mark(format!("{} to {}", in_units(least), in_units(most))));
             return None;
         }
         Some(At { value: length, span })
     }
 
     /// Says that a key is missing.
-    pub fn missing(&mut self, key: &str, why: &str, mend: &str) {
+    pub(crate) fn missing(&mut self, key: &str, why: &str, mend: &str) {
+        if self.table.keys().any(|it| keys::nearest(it.get_ref(), &[key]).is_some()) {
+            // It is there with a slip in it, and is told as such.
+            return;
+        }
         let what = format!("`{key}` is missing in {}", keys::title(self.name));
         let mark = format!("has no `{key}`");
         self.found.push(Finding::error("C0107", self.span.clone(), what).mark(mark).why(why).mend(mend));
     }
 
     /// What is left are keys that this table does not know.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         let known = keys::of_table(self.name);
         let title = keys::title(self.name);
         for (key, _) in self.table {
@@ -224,12 +228,12 @@ impl<'i, 'f> Section<'i, 'f> {
 }
 
 /// `did you mean ...?`, or nothing.
-pub fn did_you_mean(near: Option<&str>, quote: char) -> String {
+pub(crate) fn did_you_mean(near: Option<&str>, quote: char) -> String {
     near.map_or_else(String::new, |it| format!("did you mean {quote}{it}{quote}?"))
 }
 
 /// A table or list of tables as its entries with their places.
-pub fn tables<'i>(value: Spanned<DeValue<'i>>) -> Vec<(Range<usize>, Option<DeTable<'i>>)> {
+pub(crate) fn tables<'i>(value: Spanned<DeValue<'i>>) -> Vec<(Range<usize>, Option<DeTable<'i>>)> {
     let span = value.span();
     let entry = |span: Range<usize>, value: DeValue<'i>| match value {
         DeValue::Table(table) => (span, Some(table)),
@@ -248,7 +252,7 @@ pub fn tables<'i>(value: Spanned<DeValue<'i>>) -> Vec<(Range<usize>, Option<DeTa
 }
 
 /// What was written, in words.
-pub fn kind(value: &DeValue<'_>) -> &'static str {
+pub(crate) fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a text",
         DeValue::Integer(_) => "a whole number",
@@ -261,7 +265,7 @@ pub fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 /// Text of the file as it may be shown: on one line and not endless.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(80).collect::<String>().escape_debug().to_string()
 }
 
@@ -278,4 +282,18 @@ fn duration(text: &str) -> Option<Duration> {
         "h" => Duration::from_secs(number.checked_mul(3_600)?),
         _ => return None,
     })
+}
+
+fn in_units(length: Duration) -> String {
+    if length.subsec_nanos() == 0 && !length.is_zero() {
+        format!("{}s", length.as_secs())
+    } else {
+        format!("{}us", length.as_micros())
+    }
+}
+
+/// What the system says, without its number.
+pub(crate) fn in_words(fault: &std::io::Error) -> String {
+    let text = fault.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
