@@ -106,22 +106,30 @@ impl Session {
         Self { stage, material: None, is_established: false, is_swollen: false }
     }
 
+    /// A client with settings of its own.
+    #[cfg(test)]
+    pub(super) fn of_client(client: ClientConnection) -> Self {
+        Self::at(Stage::Open(Connection::Client(client)))
+    }
+
     /// Takes all of `cipher` in and appends the clear text to `plain`. After a fault `pending_out` has the alert,
     /// if there is one to send, and the session is at its end.
     pub fn feed(&mut self, mut cipher: &[u8], plain: &mut Vec<u8>) -> Result<Fed, TlsFault> {
-        if let Stage::Greeting { .. } = self.stage
-            && !self.greet(&mut cipher)?
-        {
+        let is_greeting = matches!(self.stage, Stage::Greeting { .. });
+        if is_greeting && !self.greet(&mut cipher)? {
             return Ok(Fed::default());
         }
         let Stage::Open(conn) = &mut self.stage else { return Err(TlsFault::NotEstablished) };
         let (fed_len, plain_len) = (cipher.len(), plain.len());
-        let mut is_closed = open(conn, plain)?;
+        // What came together with the greeting is in there already.
+        let mut is_closed = is_greeting && open(conn, plain)?;
         while !cipher.is_empty() && !is_closed {
-            if read(conn, &mut cipher)? == 0 {
+            // RFC 8446, 6.1: after `close_notify` nothing is read any more.
+            let is_read = read(conn, &mut cipher)? > 0;
+            is_closed = open(conn, plain)?;
+            if !is_read && !is_closed {
                 return Err(TlsFault::Malformed("a record without an end".to_owned()));
             }
-            is_closed = open(conn, plain)?;
         }
         if plain.len() == plain_len {
             // A part of a record, or the handshake.

@@ -5,6 +5,7 @@
 //! thing that is wrong, so that the old store can stay.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
@@ -33,7 +34,7 @@ use crate::limits::TLS_OWN_VALIDITY_SECONDS_MIN;
 use crate::time::Wall;
 
 /// A certificate with its key, as bytes, and what it is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct MaterialSource<'a> {
     /// PEM: our certificate first, then those above it, each issued by the next.
     pub chain_pem: &'a [u8],
@@ -41,6 +42,13 @@ pub struct MaterialSource<'a> {
     pub key_pem: &'a [u8],
     /// The domains it has to speak for.
     pub domains: &'a [String],
+}
+
+impl fmt::Debug for MaterialSource<'_> {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MaterialSource").field("domains", &self.domains).finish_non_exhaustive()
+    }
 }
 
 /// A certificate of ours, checked, with the settings of the sessions that show it.

@@ -44,6 +44,7 @@ fn a_conversation_in_any_pieces() {
         wire.extend_from_slice(b"what follows is ignored");
         let fed = pair.server.feed(&wire, &mut Vec::new()).unwrap();
         assert!(fed.is_closed && !fed.is_established_now);
+        assert!(pair.server.feed(b"and later", &mut Vec::new()).unwrap().is_closed);
     }
 }
 
@@ -114,6 +115,41 @@ fn alpn_of_ours_of_none_of_strangers() {
     assert_eq!(agreed(Use::C2s, Use::S2s, true), None);
 }
 
+/// A client as others write them: TLS of this version only, with these protocols.
+fn foreign_client(version: &'static rustls::SupportedProtocolVersion, alpn: &[&[u8]]) -> Session {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier = verifiers::KeyOnly(Arc::clone(&provider));
+    let mut config = rustls::ClientConfig::builder_with_details(provider, Arc::new(clock()))
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
+    let name = "example.com".try_into().unwrap();
+    Session::of_client(rustls::ClientConnection::new(Arc::new(config), name).unwrap())
+}
+
+#[test]
+fn tls12_and_foreign_protocols() {
+    let (_, it) = made("example.com");
+    let store = store(&[(&it, "example.com")]);
+    let shaken = |client: Session| {
+        let mut pair = Pair::new(client, Session::server(&store, Use::C2s, None));
+        pair.shake_hands(40).unwrap();
+        pair.server
+    };
+    let server = shaken(foreign_client(&rustls::version::TLS12, &[]));
+    assert_eq!(server.version(), Some("TLSv1.2"));
+    assert!(server.suite().unwrap().starts_with("TLS_ECDHE_ECDSA_"));
+    assert_eq!(server.exporter(), None);
+    assert!(server.end_point().is_some());
+    let server = shaken(foreign_client(&rustls::version::TLS13, &[b"http/1.1", b"h2"]));
+    assert_eq!(server.alpn(), None);
+    let server = shaken(foreign_client(&rustls::version::TLS13, &[b"h2", b"xmpp-client"]));
+    assert_eq!(server.alpn(), Some(b"xmpp-client".as_slice()));
+}
+
 #[test]
 fn a_client_certificate_is_taken_and_judged_afterwards() {
     let (ca, theirs) = made("peer.example");
@@ -125,7 +161,7 @@ fn a_client_certificate_is_taken_and_judged_afterwards() {
     let mut pair = Pair::new(client, Session::server(&my_store, Use::S2s, None));
     pair.shake_hands(50).unwrap();
     let chain = pair.server.peer_certificates().to_vec();
-    assert_eq!(chain, [theirs.der.clone()]);
+    assert_eq!(chain, std::slice::from_ref(&theirs.der));
     // Server auth only, in a client's hand: believed.
     let verdict = judge(&chain, &ca.roots(), wall(TODAY), Usage::AsClient);
     assert_eq!(verdict.proves("peer.example", Use::S2s), Ok(()));
@@ -287,7 +323,7 @@ fn chain_matrix() {
     let base = Recipe::new(&[dns("example.com")]);
     let with = |ekus: &[Eku]| Recipe { ekus: ekus.to_vec(), ..base.clone() };
     let judged = |made: &Made, usage| {
-        let verdict = judge(&[made.der.clone()], &ca.roots(), wall(TODAY), usage);
+        let verdict = judge(std::slice::from_ref(&made.der), &ca.roots(), wall(TODAY), usage);
         verdict.proves("example.com", Use::S2s).map_err(|why| why.to_string())
     };
     let both = |made: &Made| (judged(made, Usage::AsServer), judged(made, Usage::AsClient));
