@@ -72,10 +72,13 @@ pub enum Event<'a> {
     ConnectFailed { ticket: Ticket, reason: &'static str },
     /// Bytes arrived.
     Received { conn: ConnId, bytes: &'a [u8] },
-    /// The bytes of the last [`Kernel::send`] are with the kernel; the buffer comes back.
+    /// The bytes of the last [`Kernel::send`] are with the kernel, or the connection failed under
+    /// them; the buffer comes back in either case, always before [`Event::Gone`].
     Sent { conn: ConnId, buffer: Vec<u8> },
     /// The last event of a connection. Comes exactly once, also after [`Kernel::close`].
-    Gone { conn: ConnId, why: Gone },
+    /// `unacknowledged`: octets of all that was sent which the far end's kernel had not
+    /// acknowledged when the socket ended.
+    Gone { conn: ConnId, why: Gone, unacknowledged: u64 },
     /// A record of another shard.
     Posted { from: ShardId, record: &'a [u8] },
     /// A connection that another shard handed over; nothing is read until asked.
