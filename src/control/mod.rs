@@ -1,1 +1,3 @@
-//! To be written.
+//! The control thread: everything that may wait.
+
+pub mod store;
