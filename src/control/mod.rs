@@ -1,3 +1,4 @@
-//! To be written.
+//! The control thread: everything that may wait.
 
 pub mod authority;
+pub mod store;
