@@ -111,25 +111,43 @@ pub(crate) struct Admin {
 /// Reads the text; whatever can't be read is a finding, and the rest is read all the same.
 pub(crate) fn read(source: &str, found: &mut Findings) -> File {
     let (root, faults) = DeTable::parse_recoverable(source);
-    let broken = !faults.is_empty();
-    for fault in faults {
+    if !faults.is_empty() {
+        not_toml(source, faults, found);
+        return File::default();
+    }
+    let mut file = File::default();
+    for (key, value) in root.into_inner() {
+        read_table(&mut file, key, value, found);
+    }
+    file
+}
+
+/// Tells what is not TOML. The parser stops believing at the first mistake, so that line is
+/// blanked and the rest parsed again: the next mistake is told in the same run.
+fn not_toml(source: &str, mut faults: Vec<toml::de::Error>, found: &mut Findings) {
+    let mut text = source.to_owned();
+    let mut told = Vec::new();
+    while let Some(fault) = faults.into_iter().next() {
         let at = fault.span().unwrap_or_default();
+        let start = text.get(..at.start).and_then(|it| it.rfind('\n')).map_or(0, |it| it + 1);
+        let end = text.get(start..).and_then(|it| it.find('\n')).map_or(text.len(), |it| start + it);
+        // A key that comes twice only because a header was blanked is no mistake of the writer.
+        let is_real = told.is_empty() || !fault.message().contains("duplicate");
+        if told.contains(&start) || told.len() >= SYNTAX_FAULTS_SHOWN || !is_real {
+            break;
+        }
+        told.push(start);
         let what = format!("this is not TOML: {}", fault.message());
         found.push(
             Finding::error("C0101", at, what)
                 .mend("texts stand in \"quotes\", tables in [brackets], lists of tables in [[two]]"),
         );
+        if text.get(start..end).is_none_or(|it| it.trim_start().starts_with('[')) {
+            break;
+        }
+        text.replace_range(start..end, &" ".repeat(end - start));
+        faults = DeTable::parse_recoverable(&text).1;
     }
-    let mut file = File::default();
-    if broken {
-        // What the parser made up to go on would only produce findings about things nobody wrote.
-        file.federation.default_is_written = true;
-        return file;
-    }
-    for (key, value) in root.into_inner() {
-        read_table(&mut file, key, value, found);
-    }
-    file
 }
 
 fn read_table(file: &mut File, key: Spanned<toml::de::DeString<'_>>, value: Spanned<DeValue<'_>>, found: &mut Findings) {
@@ -289,3 +307,5 @@ const SECURITIES: [(&str, Security); 3] =
     [("starttls", Security::StartTls), ("direct", Security::Direct), ("optional", Security::Optional)];
 const LEVELS: [(&str, &str); 5] =
     [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+/// Behind so many there is little to learn from more.
+const SYNTAX_FAULTS_SHOWN: usize = 20;

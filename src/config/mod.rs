@@ -26,6 +26,7 @@ mod tests;
 
 pub use file::Pump;
 pub use finding::{Finding, Findings, Severity};
+pub use summary::{pattern_text, rule_text};
 
 /// Everything the node needs to start.
 #[derive(Debug)]

@@ -30,9 +30,9 @@ impl Loaded {
             let line = format!("{:<22} {}s, {}", bind.address.to_string(), party(it.party), security(it.security));
             row(if i == 0 { "listens" } else { "" }, line);
         }
-        row("federation", format!("default {}", rule(&settings.policy.default)));
+        row("federation", format!("default {}", rule_text(&settings.policy.default)));
         for (pattern, it) in settings.policy.rules() {
-            row("", format!("{} {}", pattern_text(pattern), rule(it)));
+            row("", format!("{} {}", pattern_text(pattern), rule_text(it)));
         }
         let names: Vec<String> = self.resolver.nameservers.iter().map(ToString::to_string).collect();
         let asked = if names.is_empty() { "the system's resolver".to_owned() } else { names.join(", ") };
@@ -87,7 +87,7 @@ impl Loaded {
 }
 
 /// A rule in words.
-pub(crate) fn rule(it: &Rule) -> String {
+pub fn rule_text(it: &Rule) -> String {
     if !it.allow {
         return "deny".to_owned();
     }
@@ -103,7 +103,7 @@ pub(crate) fn rule(it: &Rule) -> String {
 }
 
 /// A pattern as it is written.
-pub(crate) fn pattern_text(pattern: &Pattern) -> String {
+pub fn pattern_text(pattern: &Pattern) -> String {
     match pattern {
         Pattern::Exact(name) => name.clone(),
         Pattern::Label { before, after, parent } => format!("{before}*{after}.{parent}"),
