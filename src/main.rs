@@ -10,5 +10,5 @@ use tandem::cli::Cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(Cli::parse().act() as u8)
+    Cli::parse().act().into()
 }

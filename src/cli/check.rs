@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::address::Address;
+use crate::admin::Exit;
 use crate::cli::output::{colour_out, say};
-use crate::cli::{CheckConfigArgs, CheckPolicyArgs, Exit, Output};
+use crate::cli::{CheckConfigArgs, CheckPolicyArgs, Output};
 use crate::config::{self, Findings, Loaded};
 
 /// `check config`: all that is wrong, and what would run.
@@ -16,8 +17,8 @@ pub(super) fn config(args: &CheckConfigArgs) -> Exit {
     let outcome = config::load(&args.config);
     let found = outcome.as_ref().map_or_else(|it| it, |it| &it.warnings);
     let exit = match &outcome {
-        Err(_) => Exit::BadConfig,
-        Ok(_) if found.warnings() > 0 && args.deny_warnings => Exit::Warned,
+        Err(_) => Exit::Config,
+        Ok(_) if found.warnings() > 0 && args.deny_warnings => Exit::Warnings,
         Ok(_) => Exit::Done,
     };
     match args.output {
@@ -55,7 +56,7 @@ pub(super) fn policy(args: &CheckPolicyArgs) -> Exit {
         Ok(loaded) => loaded,
         Err(found) => {
             say(found.render(colour_out()).trim_end());
-            return Exit::BadConfig;
+            return Exit::Config;
         }
     };
     let mut domains = Vec::new();
@@ -64,7 +65,7 @@ pub(super) fn policy(args: &CheckPolicyArgs) -> Exit {
             Ok(address) => domains.push(address.domain().to_owned()),
             Err(fault) => {
                 say(format!("{written}: {}", fault.reason()));
-                return Exit::Failed;
+                return Exit::Refused;
             }
         }
     }
@@ -95,5 +96,5 @@ pub(super) fn policy(args: &CheckPolicyArgs) -> Exit {
             }
         }
     }
-    if allowed { Exit::Done } else { Exit::Failed }
+    if allowed { Exit::Done } else { Exit::Refused }
 }

@@ -13,22 +13,7 @@ mod demo;
 mod output;
 mod run;
 
-/// How a command ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exit {
-    /// Done; nothing found.
-    Done = 0,
-    /// Done; an error was found, or the request was refused.
-    Failed = 1,
-    /// Warnings only, and `--deny-warnings` was given.
-    Warned = 3,
-    /// The node or a service it needs can't be reached (EX_UNAVAILABLE).
-    Unavailable = 69,
-    /// Not allowed (EX_NOPERM).
-    NotAllowed = 77,
-    /// Bad configuration (EX_CONFIG): starting again will not help.
-    BadConfig = 78,
-}
+use crate::admin::Exit;
 
 /// A message switch for instant messaging and presence.
 #[derive(Debug, Parser)]
@@ -130,8 +115,12 @@ enum CtlCommand {
     #[command(after_help = "Example: tandem ctl domains -o json")]
     Domains,
     /// Who is connected.
-    #[command(after_help = "Example: tandem ctl streams")]
-    Streams,
+    #[command(after_help = "Example: tandem ctl streams --limit 20")]
+    Streams {
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
     /// Reads the configuration again; all or nothing.
     #[command(after_help = "Example: tandem ctl reload")]
     Reload,

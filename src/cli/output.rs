@@ -9,6 +9,11 @@ pub(super) fn say(line: impl Display) {
     writeln!(std::io::stdout().lock(), "{line}").ok();
 }
 
+/// Text with its own line ends.
+pub(super) fn say_text(text: &str) {
+    write!(std::io::stdout().lock(), "{text}").ok();
+}
+
 /// A line beside the result.
 pub(super) fn note(line: impl Display) {
     writeln!(std::io::stderr().lock(), "{line}").ok();

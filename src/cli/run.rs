@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::cli::Exit;
+use crate::admin::Exit;
 
 pub(super) fn run(_path: &Path) -> Exit {
     Exit::Unavailable

@@ -80,8 +80,7 @@ pub(crate) struct Federation {
     pub private_addresses: Option<At<bool>>,
     pub dialback_secrets: Option<Vec<At<String>>>,
     pub dialback_secret_file: Option<At<String>>,
-    pub nameservers: Vec<At<String>>,
-    pub lookup_timeout: Option<At<Duration>>,
+    pub nameserver: Option<At<String>>,
 }
 
 /// `[[peer]]`.
@@ -276,8 +275,7 @@ fn federation(it: &mut Section<'_, '_>) -> Federation {
         private_addresses: it.boolean("private_addresses"),
         dialback_secrets: it.strings("dialback_secrets"),
         dialback_secret_file: it.string("dialback_secret_file"),
-        nameservers: it.strings("nameserver").unwrap_or_default(),
-        lookup_timeout: it.duration("lookup_timeout", Duration::from_secs(1), Duration::from_secs(30)),
+        nameserver: it.string("nameserver"),
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::shard::settings::{ListenerId, Settings};
+use crate::shard::settings::Settings;
 use crate::time::Wall;
 use crate::tls;
 
@@ -34,9 +34,10 @@ pub struct Loaded {
     /// What the shards hold.
     pub settings: Arc<Settings>,
     pub node: Node,
-    /// Where to listen; several addresses may belong to one listener.
-    pub binds: Vec<Bind>,
-    pub resolver: Resolver,
+    /// Where to listen: the address of each of `settings.listeners`, in the same order.
+    pub addresses: Vec<SocketAddr>,
+    /// Asked instead of the system's name servers.
+    pub nameserver: Option<SocketAddr>,
     /// The SQLite file.
     pub store: PathBuf,
     pub admin: Admin,
@@ -61,21 +62,6 @@ pub struct Node {
     pub spin: Duration,
     /// The folder for what outlives the process.
     pub state: PathBuf,
-}
-
-/// One address of one listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bind {
-    pub listener: ListenerId,
-    pub address: SocketAddr,
-}
-
-/// How DNS is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolver {
-    /// Empty: the system's.
-    pub nameservers: Vec<SocketAddr>,
-    pub timeout: Duration,
 }
 
 /// Where operators come in.

@@ -25,18 +25,15 @@ impl Loaded {
             let until = settings.tls.find(&it.name).map_or_else(String::new, |it| date(it.validity().1));
             row(if i == 0 { "domains" } else { "" }, format!("{}{plain}, certificate until {until}", it.name));
         }
-        for (i, bind) in self.binds.iter().enumerate() {
-            let Some(it) = settings.listeners.get(usize::from(bind.listener.0)) else { continue };
-            let line = format!("{:<22} {}s, {}", bind.address.to_string(), party(it.party), security(it.security));
+        for (i, (address, it)) in self.addresses.iter().zip(&settings.listeners).enumerate() {
+            let line = format!("{:<22} {}s, {}", address.to_string(), party(it.party), security(it.security));
             row(if i == 0 { "listens" } else { "" }, line);
         }
         row("federation", format!("default {}", rule_text(&settings.policy.default)));
         for (pattern, it) in settings.policy.rules() {
             row("", format!("{} {}", pattern_text(pattern), rule_text(it)));
         }
-        let names: Vec<String> = self.resolver.nameservers.iter().map(ToString::to_string).collect();
-        let asked = if names.is_empty() { "the system's resolver".to_owned() } else { names.join(", ") };
-        row("DNS", format!("{asked}, {:?} a question", self.resolver.timeout));
+        row("DNS", self.nameserver.map_or_else(|| "the system's name servers".to_owned(), |it| it.to_string()));
         let authorities = if self.roots.len() == 1 { "authority" } else { "authorities" };
         row("trust", format!("{} certificate {authorities}", self.roots.len()));
         row("store", format!("sqlite {}", self.store.display()));
@@ -66,17 +63,16 @@ impl Loaded {
                 "name": it.name, "plain": it.plain,
                 "certificate_until": settings.tls.find(&it.name).map(|it| it.validity().1),
             })).collect::<Vec<_>>(),
-            "listens": self.binds.iter().filter_map(|bind| {
-                let it = settings.listeners.get(usize::from(bind.listener.0))?;
-                Some(json!({ "address": bind.address.to_string(), "party": party(it.party),
-                             "security": security(it.security) }))
+            "listens": self.addresses.iter().zip(&settings.listeners).map(|(address, it)| {
+                json!({ "address": address.to_string(), "party": party(it.party),
+                        "security": security(it.security) })
             }).collect::<Vec<_>>(),
             "federation": {
                 "default": rule_json(&settings.policy.default),
                 "rules": settings.policy.rules().iter().map(|(pattern, it)| {
                     json!({ "pattern": pattern_text(pattern), "rule": rule_json(it) })
                 }).collect::<Vec<_>>(),
-                "nameservers": self.resolver.nameservers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "nameserver": self.nameserver.map(|it| it.to_string()),
             },
             "trust": { "authorities": self.roots.len() },
             "store": { "kind": "sqlite", "path": self.store },

@@ -11,7 +11,7 @@ use std::thread;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Exit;
+use crate::admin::Exit;
 use crate::cli::output::{note, say};
 use crate::tls::{CertStore, Clock, Roots};
 
@@ -33,10 +33,10 @@ use world::{Folder, Place, Switch};
 pub(super) fn demo(once: bool) -> Exit {
     match play(once) {
         Ok(true) => Exit::Done,
-        Ok(false) => Exit::Failed,
+        Ok(false) => Exit::Refused,
         Err(trouble) => {
             note(format!("tandem demo: {trouble}"));
-            Exit::Failed
+            Exit::Refused
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) fn write(folder: &Path) -> Exit {
         }
         Err(trouble) => {
             note(format!("tandem demo: {trouble}"));
-            Exit::Failed
+            Exit::Refused
         }
     }
 }

@@ -3,22 +3,21 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use crate::config::Bind;
 use crate::config::check::Checks;
 use crate::config::file::{File, Listen};
 use crate::config::finding::Finding;
 use crate::config::read::At;
 use crate::policy::{Policy, Security};
-use crate::shard::settings::{Listener, ListenerId, Party};
+use crate::shard::settings::{Listener, Party};
 
 impl Checks<'_> {
-    /// The listeners by id and their addresses.
+    /// The listeners by id, and the address of each.
     pub(super) fn listens(
         &mut self,
         written: &[Listen],
         admin_at: Option<&At<String>>,
         admin: Option<SocketAddr>,
-    ) -> (Vec<Listener>, Vec<Bind>) {
+    ) -> (Vec<Listener>, Vec<SocketAddr>) {
         if written.is_empty() {
             self.found.push(
                 Finding::error("C0208", 0..0, "nothing is listened on")
@@ -30,12 +29,10 @@ impl Checks<'_> {
         if let (Some(address), Some(at)) = (admin, admin_at) {
             taken.push((address, at.span.clone()));
         }
-        let (mut listeners, mut binds) = (Vec::new(), Vec::new());
-        for (i, entry) in written.iter().enumerate() {
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for entry in written {
             let party = entry.party.as_ref().map_or(Party::Client, |it| it.value);
             let security = entry.security.as_ref().map_or(Security::StartTls, |it| it.value);
-            let listener = ListenerId(u16::try_from(i).unwrap_or(u16::MAX));
-            listeners.push(Listener { party, security });
             let port = match (party, security) {
                 (Party::Client, Security::Direct) => 5223,
                 (Party::Client, _) => 5222,
@@ -66,7 +63,8 @@ impl Checks<'_> {
                 if !address.ip().is_loopback() {
                     exposed = exposed.or(Some(address));
                 }
-                binds.push(Bind { listener, address });
+                listeners.push(Listener { party, security });
+                addresses.push(address);
             }
             if let (Some(address), Some(At { value: Security::Optional, span })) = (exposed, &entry.security) {
                 self.found.push(
@@ -77,13 +75,14 @@ impl Checks<'_> {
                 );
             }
         }
-        (listeners, binds)
+        (listeners, addresses)
     }
 
     /// Federation without a way in can't prove our own domain by dialback.
-    pub(super) fn reachable_by_peers(&mut self, file: &File, listeners: &[Listener], policy: &Policy) {
+    pub(super) fn reachable_by_peers(&mut self, file: &File, policy: &Policy) {
         let allows = policy.default.allow || policy.rules().iter().any(|it| it.1.allow);
-        if !allows || file.listens.is_empty() || listeners.iter().any(|it| it.party == Party::Peer) {
+        let is_peer = |it: &Listen| it.party.as_ref().is_none_or(|it| it.value == Party::Peer);
+        if !allows || file.listens.is_empty() || file.listens.iter().any(is_peer) {
             return;
         }
         let at = file.federation.default.as_ref().map(|it| it.span.clone()).or(file.federation.span.clone());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::config::file::{File, Pump};
 use crate::config::finding::{Finding, Findings};
 use crate::config::read::{At, printable};
-use crate::config::{Admin, Environment, Loaded, Node, Resolver};
+use crate::config::{Admin, Environment, Loaded, Node};
 use crate::shard::settings::Settings;
 
 mod domains;
@@ -47,13 +47,13 @@ pub(super) fn check(
     let (domains, store, clock) = checks.domains(&file.domains);
     let names: Vec<String> = domains.iter().map(|it| it.name.clone()).collect();
     let admin = checks.admin(&file, &node.state);
-    let (listeners, binds) = checks.listens(&file.listens, file.admin.http.as_ref(), admin.http);
+    let (listeners, addresses) = checks.listens(&file.listens, file.admin.http.as_ref(), admin.http);
     let policy = checks.policy(&file.federation, &file.peers, &names);
-    let resolver = checks.resolver(&file);
+    let nameserver = checks.nameserver(&file);
     let dialback_secrets = checks.dialback_secrets(&file.federation);
     let roots = checks.roots(file.ca_bundle.as_ref());
     let database = checks.database(&file, &node.state);
-    checks.reachable_by_peers(&file, &listeners, &policy);
+    checks.reachable_by_peers(&file, &policy);
     let scram_secret = secrets::scram_secret(&node.state);
     let Checks { mut found, watched, .. } = checks;
     found.sort();
@@ -75,8 +75,8 @@ pub(super) fn check(
     Ok(Loaded {
         settings: Arc::new(settings),
         node,
-        binds,
-        resolver,
+        addresses,
+        nameserver,
         store: database,
         admin,
         log_level: file.log_level.map_or("info", |it| it.value),
@@ -172,26 +172,20 @@ impl Checks<'_> {
         path
     }
 
-    fn resolver(&mut self, file: &File) -> Resolver {
-        let mut nameservers = Vec::new();
-        for at in &file.federation.nameservers {
-            let text = at.value.as_str();
-            let address = text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)));
-            match address {
-                Some(address) => nameservers.push(address),
-                None => {
-                    let what = format!("\"{}\" is not the address of a name server", printable(text));
-                    self.found.push(
-                        Finding::error("C0108", at.span.clone(), what)
-                            .mark("expected \"ip\" or \"ip:port\"")
-                            .why("it is asked to find names, so it can't be given by a name itself")
-                            .mend("nameserver = \"192.0.2.53\", or without the key the system's are asked"),
-                    );
-                }
-            }
+    fn nameserver(&mut self, file: &File) -> Option<SocketAddr> {
+        let at = file.federation.nameserver.as_ref()?;
+        let text = at.value.as_str();
+        let address = text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)));
+        if address.is_none() {
+            let what = format!("\"{}\" is not the address of a name server", printable(text));
+            self.found.push(
+                Finding::error("C0108", at.span.clone(), what)
+                    .mark("expected \"ip\" or \"ip:port\"")
+                    .why("it is asked to find names, so it can't be given by a name itself")
+                    .mend("nameserver = \"192.0.2.53\"; without the key the system's are asked"),
+            );
         }
-        let timeout = file.federation.lookup_timeout.as_ref().map_or(LOOKUP_TIMEOUT, |it| it.value);
-        Resolver { nameservers, timeout }
+        address
     }
 
     /// An `ip:port`; says how to mend what people write instead.
@@ -224,7 +218,5 @@ impl Checks<'_> {
 
 /// RFC 7677, 4 asks for 4,096 at least; this is what servers in service use.
 const SCRAM_ITERATIONS: u32 = 10_000;
-/// Five seconds: what resolvers of C libraries take by default.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Linux: `sun_path` without the final zero.
 const SOCKET_PATH_OCTETS: usize = 107;
