@@ -24,6 +24,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use check::keep_scram_secret;
 pub use file::Pump;
 pub use finding::{Finding, Findings, Severity};
 pub use summary::{pattern_text, rule_text};
@@ -41,6 +42,8 @@ pub struct Loaded {
     /// The SQLite file.
     pub store: PathBuf,
     pub admin: Admin,
+    /// No dialback secret is configured, so this start's own is used.
+    pub secret_is_drawn: bool,
     /// `error` to `trace`.
     pub log_level: &'static str,
     /// Authorities believed about other domains.

@@ -19,7 +19,7 @@ mod federation;
 mod listen;
 mod secrets;
 
-pub(crate) use secrets::keep_scram_secret;
+pub use secrets::keep_scram_secret;
 
 /// What all checks use.
 struct Checks<'a> {
@@ -79,6 +79,8 @@ pub(super) fn check(
         nameserver,
         store: database,
         admin,
+        secret_is_drawn: file.federation.dialback_secrets.is_none()
+            && file.federation.dialback_secret_file.is_none(),
         log_level: file.log_level.map_or("info", |it| it.value),
         roots: Arc::new(roots),
         clock,

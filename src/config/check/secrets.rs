@@ -89,7 +89,7 @@ pub(super) fn scram_secret(state: &Path) -> Vec<u8> {
 }
 
 /// Keeps it for the next start, so that a made-up salt does not change.
-pub(crate) fn keep_scram_secret(state: &Path, secret: &[u8]) -> std::io::Result<()> {
+pub fn keep_scram_secret(state: &Path, secret: &[u8]) -> std::io::Result<()> {
     let path = state.join(SCRAM_SECRET_FILE);
     if path.exists() {
         return Ok(());
