@@ -1,1 +1,3 @@
-//! To be written.
+//! XMPP on the wire: bytes to words and back. Knows nothing of users.
+
+pub mod sasl;
