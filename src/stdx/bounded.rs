@@ -114,14 +114,14 @@ mod tests {
             let full = queue.len() == 16 || queue.bytes() + weight > 100;
             assert_eq!(queue.push((number, weight)).is_err(), full);
             assert_eq!(queue.bytes(), queue.iter().map(|item| item.1).sum::<usize>());
-            if (dice >> 33) % 3 == 0 {
+            if (dice >> 33).is_multiple_of(3) {
                 queue.retain(|item| item.0 % 7 != 0);
             }
-            if (dice >> 30) & 1 == 0 {
-                if let Some((number, _)) = queue.take() {
-                    assert!(number > last);
-                    last = number;
-                }
+            if (dice >> 30) & 1 == 0
+                && let Some((number, _)) = queue.take()
+            {
+                assert!(number > last);
+                last = number;
             }
         }
         queue.clear();

@@ -369,7 +369,7 @@ pub(super) fn derive_keys(
     Some((hmac(hash, &salted, &[b"Client Key"]), hmac(hash, &salted, &[b"Server Key"])))
 }
 
-/// Does `password` belong to these credentials? As slow as [`derive`].
+/// Does `password` belong to these credentials? As slow as [`derive()`].
 pub fn verify_plain(
     hash: Hash,
     password: &str,
