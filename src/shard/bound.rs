@@ -37,11 +37,15 @@ impl Shard {
             return self.refuse(conn.id, kind, frame, stanza, StanzaFault::BadRequest);
         }
         let origin = Some(Origin { shard: self.id.0, kind });
-        let edits =
-            Edits { from: Some(bound.address.full()), lang: bound.lang.as_deref(), ..Edits::default() };
+        let edits = Edits {
+            from: Some(bound.address.full()),
+            lang: bound.lang.as_deref(),
+            ..Edits::default()
+        };
         let from = bound.address.view();
         let text = Text::Original { frame, stanza, edits };
-        let mut carry = Carry { origin, since: self.now.moment, kind, purpose, from, to: from, text };
+        let mut carry =
+            Carry { origin, since: self.now.moment, kind, purpose, from, to: from, text };
         let mut scratch = std::mem::take(&mut self.scratch);
         match stanza.to {
             None => {
@@ -69,7 +73,9 @@ impl Shard {
     fn to_oneself(&mut self, id: ConnId, carry: &mut Carry<'_>) {
         carry.to = carry.from.without_resource();
         match (carry.kind, carry.purpose) {
-            (Kind::Presence, Purpose::Available | Purpose::Unavailable) => self.broadcast(id, carry),
+            (Kind::Presence, Purpose::Available | Purpose::Unavailable) => {
+                self.broadcast(id, carry)
+            }
             (Kind::Presence, _) => self.bounce(carry, StanzaFault::BadRequest),
             (Kind::Message, _) => self.route(carry),
             (Kind::Iq, Purpose::Get | Purpose::Set) => self.serve(carry),
@@ -170,7 +176,14 @@ impl Shard {
     }
 
     /// A protocol error before the stanza is taken.
-    fn refuse(&mut self, id: ConnId, kind: Kind, frame: &[u8], stanza: &Stanza, fault: StanzaFault) {
+    fn refuse(
+        &mut self,
+        id: ConnId,
+        kind: Kind,
+        frame: &[u8],
+        stanza: &Stanza,
+        fault: StanzaFault,
+    ) {
         self.account.refuse(kind);
         self.counters.stanza_faults[fault.index()] += 1;
         let mut text = Vec::new();
@@ -200,9 +213,8 @@ fn may_say(bound: &Bound, stanza: &Stanza, frame: &[u8]) -> bool {
     let raw = from.value(frame);
     raw == bound.address.full()
         || raw == bound.address.bare()
-        || Address::parse(&raw).is_ok_and(|from| {
-            from == bound.address || from.full() == bound.address.bare()
-        })
+        || Address::parse(&raw)
+            .is_ok_and(|from| from == bound.address || from.full() == bound.address.bare())
 }
 
 /// RFC 6121, 4.7.2.3: absent or unreadable is zero.

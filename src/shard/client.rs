@@ -85,7 +85,10 @@ impl Shard {
             Some(StreamFault::UnsupportedVersion)
         } else if !known {
             Some(StreamFault::HostUnknown)
-        } else if login.domain.is_some() && login.user.is_some() && login.domain.as_deref() != domain.as_deref() {
+        } else if login.domain.is_some()
+            && login.user.is_some()
+            && login.domain.as_deref() != domain.as_deref()
+        {
             // Who has logged in to one domain does not wander to another.
             Some(StreamFault::NotAuthorized)
         } else {
@@ -94,7 +97,8 @@ impl Shard {
         if known {
             login.domain = domain.map(std::borrow::Cow::into_owned);
         }
-        login.lang = Header::value(frame, &header.lang).filter(|l| l.len() <= 35).map(|l| (*l).into());
+        login.lang =
+            Header::value(frame, &header.lang).filter(|l| l.len() <= 35).map(|l| (*l).into());
         if let Some(fault) = fault {
             return self.stream_fault(conn, fault);
         }
@@ -108,7 +112,10 @@ impl Shard {
         let id = self.random.id();
         let Role::Login(login) = &mut conn.role else { return };
         login.said_header = true;
-        let from = login.domain.as_deref().or_else(|| self.settings.domains.first().map(|d| d.name.as_str()));
+        let from = login
+            .domain
+            .as_deref()
+            .or_else(|| self.settings.domains.first().map(|d| d.name.as_str()));
         let header = write::StreamHeader {
             content: Content::Client,
             dialback: false,
@@ -157,7 +164,8 @@ impl Shard {
         login.octets += frame.len() as u64;
         login.elements += stanza.elements;
         let proved = login.is_proved();
-        if !proved && (login.octets > PRELOGIN_OCTETS_MAX || login.elements > PRELOGIN_ELEMENTS_MAX) {
+        if !proved && (login.octets > PRELOGIN_OCTETS_MAX || login.elements > PRELOGIN_ELEMENTS_MAX)
+        {
             self.counters.prelogin_limits += 1;
             return self.stream_fault(conn, StreamFault::PolicyViolation);
         }
@@ -184,7 +192,9 @@ impl Shard {
                 }
                 self.auth(conn, frame, stanza);
             }
-            (_, Input::Response) if stanza.kind == Kind::SaslAbort => self.login_failed(conn, login::ABORTED),
+            (_, Input::Response) if stanza.kind == Kind::SaslAbort => {
+                self.login_failed(conn, login::ABORTED)
+            }
             (_, Input::Response) => self.sasl_response(conn, frame),
             (_, Input::StartTls) => self.starttls(conn),
             _ => {}
@@ -195,7 +205,8 @@ impl Shard {
     fn starttls(&mut self, conn: &mut Conn) {
         self.write(conn.id, write::proceed);
         let Role::Login(login) = &conn.role else { return };
-        let session = tls::Session::server(&self.settings.tls, tls::Use::C2s, login.domain.as_deref());
+        let session =
+            tls::Session::server(&self.settings.tls, tls::Use::C2s, login.domain.as_deref());
         conn.tls = Some(Box::new(session));
         conn.framer = Framer::default();
     }
@@ -231,7 +242,15 @@ impl Shard {
         let full = user.to_bare().with_resource(&name);
         let (true, Ok(full)) = (is_set, full) else {
             let mut text = Vec::new();
-            splice::error_reply(frame, stanza, StanzaFault::BadRequest, None, None, None, &mut text);
+            splice::error_reply(
+                frame,
+                stanza,
+                StanzaFault::BadRequest,
+                None,
+                None,
+                None,
+                &mut text,
+            );
             return self.write(conn.id, |out| out.extend_from_slice(&text));
         };
         let home = ShardId(shard_of(full.slot(), self.settings.shards));

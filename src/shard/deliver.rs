@@ -34,7 +34,11 @@ pub(super) struct Carry<'a> {
 /// The octets of a stanza: as they came, with the edits that make them another's; or as written.
 #[derive(Clone, Debug)]
 pub(super) enum Text<'a> {
-    Original { frame: &'a [u8], stanza: &'a Stanza, edits: Edits<'a> },
+    Original {
+        frame: &'a [u8],
+        stanza: &'a Stanza,
+        edits: Edits<'a>,
+    },
     /// Complete, in the namespace of the receiver's stream.
     Written(&'a [u8]),
 }
@@ -194,7 +198,8 @@ impl Shard {
             return self.outcome(Some(origin), Outcome::ByRule);
         };
         let (from, to) = (from.value(written), to.value(written));
-        let (Ok(from), Ok(to)) = (AddressRef::parse(&from, &mut a), AddressRef::parse(&to, &mut b)) else {
+        let (Ok(from), Ok(to)) = (AddressRef::parse(&from, &mut a), AddressRef::parse(&to, &mut b))
+        else {
             return self.outcome(Some(origin), Outcome::ByRule);
         };
         let purpose = Purpose::read(origin.kind, stanza.type_.map(|t| t.raw(written)));

@@ -12,7 +12,9 @@ use crate::shard::{Request, Shard};
 use crate::tls;
 use crate::xmpp::fault::StreamFault;
 use crate::xmpp::frame::Framer;
-use crate::xmpp::sasl::scram::{self, BindingKind, Bindings, Credentials, Decoy, Hash, NeedCredentials, WaitFinal};
+use crate::xmpp::sasl::scram::{
+    self, BindingKind, Bindings, Credentials, Decoy, Hash, NeedCredentials, WaitFinal,
+};
 use crate::xmpp::sasl::{self, Mechanism, Plain, SaslFault};
 use crate::xmpp::stanza::Stanza;
 use crate::xmpp::stream::{Input, Party};
@@ -82,11 +84,13 @@ impl Shard {
     /// `<auth/>`.
     pub(super) fn auth(&mut self, conn: &mut Conn, frame: &[u8], stanza: &Stanza) {
         let Role::Login(login) = &mut conn.role else { return };
-        let plain = login.domain.as_deref().and_then(|d| self.settings.domain(d)).is_some_and(|d| d.plain);
+        let plain =
+            login.domain.as_deref().and_then(|d| self.settings.domain(d)).is_some_and(|d| d.plain);
         let bindable = bindings_of(conn.tls.as_deref()).kinds().next().is_some();
         let named = stanza.attr(frame, b"mechanism").and_then(|name| Mechanism::parse(&name));
         // A mechanism that was not offered is not accepted.
-        let Some(mechanism) = named.filter(|m| is_offered(*m, conn.tls.is_some(), plain, bindable)) else {
+        let Some(mechanism) = named.filter(|m| is_offered(*m, conn.tls.is_some(), plain, bindable))
+        else {
             return self.login_failed(conn, SaslFault::InvalidMechanism);
         };
         let payload = read::text_of(frame);
@@ -128,7 +132,13 @@ impl Shard {
         }
     }
 
-    fn need_credentials(&mut self, conn: &mut Conn, need: NeedCredentials, domain: &str, hash: Hash) {
+    fn need_credentials(
+        &mut self,
+        conn: &mut Conn,
+        need: NeedCredentials,
+        domain: &str,
+        hash: Hash,
+    ) {
         let Ok(user) = Address::of(Some(need.username()), domain, None) else {
             return self.login_failed(conn, SaslFault::NotAuthorized);
         };
@@ -176,7 +186,11 @@ impl Shard {
                 Ok(success) => {
                     let Some(domain) = login.domain.clone() else { return };
                     match Address::of(Some(&success.username), &domain, None) {
-                        Ok(user) => self.logged_in(conn, user, &sasl::encode(success.server_final.as_bytes())),
+                        Ok(user) => self.logged_in(
+                            conn,
+                            user,
+                            &sasl::encode(success.server_final.as_bytes()),
+                        ),
                         Err(_) => self.login_failed(conn, SaslFault::NotAuthorized),
                     }
                 }
@@ -190,7 +204,8 @@ impl Shard {
     /// A worker has checked the password of PLAIN.
     pub(super) fn password_checked(&mut self, conn: &mut Conn, good: Result<bool, Unavailable>) {
         let Role::Login(login) = &mut conn.role else { return };
-        let Exchange::Password(user) = std::mem::replace(&mut login.exchange, Exchange::None) else {
+        let Exchange::Password(user) = std::mem::replace(&mut login.exchange, Exchange::None)
+        else {
             return;
         };
         match good {

@@ -110,7 +110,14 @@ impl Posts {
         self.ends.push((to, self.bytes.len()));
     }
 
-    pub(super) fn verified(&mut self, to: ShardId, ticket: Ticket, near: &str, far: &str, verdict: Verdict) {
+    pub(super) fn verified(
+        &mut self,
+        to: ShardId,
+        ticket: Ticket,
+        near: &str,
+        far: &str,
+        verdict: Verdict,
+    ) {
         self.bytes.push(Record::Verified as u8);
         self.bytes.extend_from_slice(&ticket.0.to_le_bytes());
         self.bytes.push(match verdict {
@@ -187,13 +194,15 @@ impl Shard {
         let mut at = record;
         let fields = (take_u8(&mut at), take_u8(&mut at), take_u8(&mut at), take_u16(&mut at));
         let (Some(kind), Some(purpose), Some(counted), Some(shard)) = fields else { return };
-        let (Some(kind), Some(purpose)) = (Kind::from_index(kind), Purpose::from_index(purpose)) else {
+        let (Some(kind), Some(purpose)) = (Kind::from_index(kind), Purpose::from_index(purpose))
+        else {
             return;
         };
         let Some(since) = take_u64(&mut at) else { return };
         let (Some(from), Some(to)) = (take_text(&mut at), take_text(&mut at)) else { return };
         let (mut a, mut b) = (String::new(), String::new());
-        let (Ok(from), Ok(to)) = (AddressRef::parse(from, &mut a), AddressRef::parse(to, &mut b)) else {
+        let (Ok(from), Ok(to)) = (AddressRef::parse(from, &mut a), AddressRef::parse(to, &mut b))
+        else {
             return;
         };
         let origin = (counted == 1).then_some(Origin { shard, kind });

@@ -72,7 +72,9 @@ impl Shard {
                 payload.extend_from_slice(b"/>");
             }
             ChildKind::Version if get && is_server => {
-                payload.extend_from_slice(b"<query xmlns='jabber:iq:version'><name>Tandem</name><version>");
+                payload.extend_from_slice(
+                    b"<query xmlns='jabber:iq:version'><name>Tandem</name><version>",
+                );
                 write::escape_into(env!("CARGO_PKG_VERSION"), &mut payload);
                 payload.extend_from_slice(b"</version></query>");
             }

@@ -20,7 +20,9 @@ impl Shard {
             Answer::Judged { ticket, verdict } => {
                 self.unpark(ticket, |shard, conn| shard.judged(conn, *verdict));
             }
-            Answer::Resolved { ticket, direct, starttls } => self.resolved(ticket, direct, starttls),
+            Answer::Resolved { ticket, direct, starttls } => {
+                self.resolved(ticket, direct, starttls)
+            }
             Answer::Addresses { ticket, addresses } => self.addresses(ticket, addresses.as_deref()),
         }
     }

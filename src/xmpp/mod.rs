@@ -7,12 +7,14 @@
 
 mod boundary;
 mod chars;
+pub mod dialback;
 pub mod fault;
 pub mod frame;
-mod header;
+pub mod header;
 pub mod read;
 pub mod sasl;
 mod scan;
 pub mod splice;
 pub mod stanza;
+pub mod stream;
 pub mod write;

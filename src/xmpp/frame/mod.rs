@@ -229,3 +229,14 @@ fn named(stop: Stop) -> StreamFault {
 }
 #[cfg(test)]
 mod tests;
+
+/// Reads one whole element that stands alone, as if in a stream of that namespace; `None` if it is
+/// anything else. For stanzas that were proven or written here before.
+pub fn one(element: &[u8], content: Content) -> Option<Stanza> {
+    let mut stanza = Stanza::default();
+    let setting = Setting { content, dialback: false };
+    match scan::scan(element, setting, &Limits::SERVER, &mut stanza) {
+        Ok(length) if length == element.len() => Some(stanza),
+        _ => None,
+    }
+}
