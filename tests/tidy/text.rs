@@ -115,7 +115,7 @@ pub(crate) fn paths_from(code: &[String], root: &str) -> Vec<(usize, String)> {
     found
 }
 
-pub(crate) fn tree(
+fn tree(
     chars: &mut std::iter::Peekable<std::str::Chars<'_>>,
     prefix: &str,
     line: usize,
@@ -152,7 +152,7 @@ pub(crate) fn tree(
 }
 
 /// The text twice: with comments and insides of strings blanked, and with only comments kept.
-pub(crate) fn split(text: &str) -> (String, String) {
+fn split(text: &str) -> (String, String) {
     let chars: Vec<char> = text.chars().collect();
     let (mut code, mut comments) = (String::new(), String::new());
     let mut at = 0;
@@ -177,7 +177,7 @@ enum Kind {
 }
 
 /// How many characters the token at the front has, and of which kind it is.
-pub(crate) fn token(rest: &[char], before: Option<char>) -> (usize, Kind) {
+fn token(rest: &[char], before: Option<char>) -> (usize, Kind) {
     let front: String = rest.iter().take(2).collect();
     if front == "//" {
         return (rest.iter().position(|it| *it == '\n').unwrap_or(rest.len()), Kind::Comment);
@@ -205,7 +205,7 @@ pub(crate) fn token(rest: &[char], before: Option<char>) -> (usize, Kind) {
     }
 }
 
-pub(crate) fn closing(rest: &[char], quote: char) -> usize {
+fn closing(rest: &[char], quote: char) -> usize {
     let mut at = 1;
     while let Some(it) = rest.get(at) {
         match it {
