@@ -5,8 +5,8 @@
 //! Read `step.rs` first.
 
 pub mod kernel;
-pub mod report;
 pub mod settings;
+pub mod report;
 
 pub use report::{Notice, Report};
 
