@@ -1,5 +1,0 @@
-//! To be written.
-
-/// Someone, in neither protocol, normalised.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address {}
