@@ -9,6 +9,7 @@
 //! answered *unavailable*.
 
 pub mod accounts;
+pub mod authority;
 pub mod lanes;
 mod node;
 pub mod notices;

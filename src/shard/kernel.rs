@@ -4,12 +4,13 @@
 //! io_uring ring and over epoll, the simulated world over virtual time. All calls return at once;
 //! whatever takes time comes back as an [`Event`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::address::Address;
 use crate::dns;
 use crate::shard::settings::{ListenerId, Settings};
+use crate::time::{Moment, Now};
 use crate::tls;
 use crate::xmpp::sasl;
 
@@ -67,15 +68,18 @@ pub enum Event<'a> {
     /// A connection came in. Nothing is read until [`Kernel::read`] asks for it.
     Accepted { conn: ConnId, listener: ListenerId, remote: SocketAddr },
     /// A connection that [`Kernel::connect`] asked for stands.
-    Connected { conn: ConnId, ticket: Ticket },
+    Connected { conn: ConnId, ticket: Ticket, remote: SocketAddr },
     /// It could not be made; `reason` is for the operator.
     ConnectFailed { ticket: Ticket, reason: &'static str },
     /// Bytes arrived.
     Received { conn: ConnId, bytes: &'a [u8] },
-    /// The bytes of the last [`Kernel::send`] are with the kernel; the buffer comes back.
+    /// The bytes of the last [`Kernel::send`] are with the kernel, or the connection failed under
+    /// them; the buffer comes back in either case, always before [`Event::Gone`].
     Sent { conn: ConnId, buffer: Vec<u8> },
     /// The last event of a connection. Comes exactly once, also after [`Kernel::close`].
-    Gone { conn: ConnId, why: Gone },
+    /// `unacknowledged`: octets of all that was sent which the far end's kernel had not
+    /// acknowledged when the socket ended.
+    Gone { conn: ConnId, why: Gone, unacknowledged: u64 },
     /// A record of another shard.
     Posted { from: ShardId, record: &'a [u8] },
     /// A connection that another shard handed over; nothing is read until asked.
@@ -95,8 +99,10 @@ pub enum Question {
     Password { ticket: Ticket, user: Address, password: String },
     /// Where is this domain's XMPP server?
     Resolve { ticket: Ticket, domain: String },
+    /// Which addresses does this host have?
+    Addresses { ticket: Ticket, host: String },
     /// Whose certificate chain is this? The costly verification runs on a worker.
-    Judge { ticket: Ticket, chain: Vec<Vec<u8>>, side: tls::Side },
+    Judge { ticket: Ticket, chain: Vec<tls::Der>, usage: tls::Usage },
     /// The answer to [`Order::Report`].
     Report { ticket: Ticket, report: Box<crate::shard::Report> },
     /// Something an operator should read, at most once per kind and minute.
@@ -110,8 +116,10 @@ pub enum Answer {
     Credentials { ticket: Ticket, credentials: Result<Option<sasl::Credentials>, Unavailable> },
     /// True: the password is the account's.
     Password { ticket: Ticket, good: Result<bool, Unavailable> },
-    /// The records, or why there are none.
-    Resolved { ticket: Ticket, records: Result<dns::Records, dns::LookupFault> },
+    /// What the domain's two SRV names have.
+    Resolved { ticket: Ticket, direct: dns::Answer, starttls: dns::Answer },
+    /// Both families, at most 64; `None`: the name servers did not answer.
+    Addresses { ticket: Ticket, addresses: Option<Vec<IpAddr>> },
     /// What the chain shows.
     Judged { ticket: Ticket, verdict: Box<tls::Verdict> },
 }
@@ -137,6 +145,21 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// What stands on a kernel: the shard in service, smaller things in tests.
+pub trait Engine {
+    /// One turn. `now` is read once, when the turn starts.
+    fn step<K: Kernel>(&mut self, now: Now, kernel: &mut K) -> Next;
+}
+
+/// What the engine wants after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// The next turn is at this time at the latest; [`Moment::NEVER`]: when something comes.
+    pub deadline: Moment,
+    /// It was told to stop and is finished.
+    pub done: bool,
+}
+
 /// What the engine stands on.
 pub trait Kernel {
     /// The next event of this turn; `None` when there is nothing more to take now.
@@ -158,6 +181,6 @@ pub trait Kernel {
     /// Moves a connection that has no receive armed to another shard, after the send that may be
     /// out. Its id here is dead from now on and no event for it follows.
     fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: Box<crate::shard::Parcel>);
-    /// Asks the control thread.
-    fn ask(&mut self, question: Question) -> Result<(), Full>;
+    /// Asks the control thread; the question comes back if the lane is full.
+    fn ask(&mut self, question: Question) -> Result<(), Box<Question>>;
 }
