@@ -1,8 +1,6 @@
 //! Accounts as operators handle them: addresses and passwords as typed, refusals in words.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use super::node::Node;
+use super::node::{Node, wall};
 use super::passwords;
 use super::store::{self, Account};
 use crate::address::Address;
@@ -35,11 +33,6 @@ impl From<store::Fault> for Refusal {
         };
         Self::new(reason, fault.to_string())
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// What became of each user of an import.
@@ -80,7 +73,9 @@ impl Node {
         let derived =
             self.workers.passwords.run(move || passwords::derive_all(&password, iterations)).await;
         let keys = derived
-            .map_err(|Unavailable| Refusal::new("busy", "too many passwords are being hashed; try again"))?
+            .map_err(|Unavailable| {
+                Refusal::new("busy", "too many passwords are being hashed; try again")
+            })?
             .map_err(|fault| Refusal::new("password", fault.text()))?;
         Ok(Account { address: address.bare().to_owned(), keys })
     }
@@ -89,7 +84,7 @@ impl Node {
     pub(crate) async fn add_user(&self, typed: &str, password: String) -> Result<Address, Refusal> {
         let address = self.local_user(typed)?;
         let account = self.account(&address, password).await?;
-        self.store.add(account, now()).await?;
+        self.store.add(account, wall().0).await?;
         Ok(address)
     }
 
@@ -137,7 +132,7 @@ impl Node {
                 Err(refusal) => imported.refused.push((typed, refusal.text)),
             }
         }
-        for new in self.store.add_bulk(accounts, now()).await? {
+        for new in self.store.add_bulk(accounts, wall().0).await? {
             if new {
                 imported.added += 1;
             } else {

@@ -53,6 +53,8 @@ const QUESTIONS_AT_ONCE: usize = 64;
 pub struct Reloaded {
     /// The new snapshot; control gives it its version.
     pub settings: Settings,
+    /// The authorities that peers' certificates are judged by.
+    pub roots: Arc<tls::Roots>,
     /// For the operator: what changed, what takes effect only for new connections, what needs a
     /// restart.
     pub changes: Vec<String>,
@@ -67,15 +69,6 @@ pub trait Source {
     fn certificates(&mut self) -> Result<Option<Reloaded>, String>;
 }
 
-/// Judges certificate chains, on a worker.
-#[derive(Clone)]
-pub struct Judge {
-    /// The verdict on a chain that the far end showed in this role.
-    pub judge: Arc<dyn Fn(&Settings, &[Vec<u8>], tls::Side) -> tls::Verdict + Send + Sync>,
-    /// The verdict when all workers are busy.
-    pub overloaded: fn() -> tls::Verdict,
-}
-
 /// The control socket.
 #[derive(Clone, Debug)]
 pub struct Socket {
@@ -88,19 +81,19 @@ pub struct Socket {
 /// All that control needs to run.
 pub struct Setup {
     /// The way to the shards.
-    pub lanes: Box<dyn Lanes>,
+    pub lanes: Box<dyn Lanes + Send>,
     /// What the shards were started with.
     pub settings: Arc<Settings>,
     /// Where newer ones come from.
-    pub source: Box<dyn Source>,
+    pub source: Box<dyn Source + Send>,
     /// Accounts; opened before, so that a fault ends the start.
     pub store: store::Store,
     /// Threads for costly work.
     pub workers: workers::Workers,
     /// A name server of one's own instead of the system's.
     pub nameserver: Option<SocketAddr>,
-    /// Verdicts on certificates.
-    pub judge: Judge,
+    /// The authorities that peers' certificates are judged by.
+    pub roots: Arc<tls::Roots>,
     /// The admin port, bound before.
     pub admin: Option<TcpListener>,
     /// The control socket.

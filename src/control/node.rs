@@ -2,9 +2,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::task::spawn_local;
@@ -12,15 +13,17 @@ use tokio::task::spawn_local;
 use super::lanes::{Lanes, ToShard};
 use super::notices::{Fold, push_value};
 use super::reports::Reports;
-use super::resolver::Resolver;
+use super::resolver::{Fault, Resolver};
 use super::store::{HASHES, Keys, Store};
 use super::workers::Workers;
-use super::{Ending, Judge, Reloaded, Setup, Source, passwords, seam};
+use super::{Ending, Reloaded, Setup, Source, passwords, seam};
 use crate::address::Address;
+use crate::dns;
 use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_MAX, RESOLVE_MAX};
+use crate::shard::StreamRow;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable};
-use crate::shard::report::StreamRow;
 use crate::shard::settings::Settings;
+use crate::time::Wall;
 use crate::tls;
 use crate::xmpp::sasl::Hash;
 
@@ -65,9 +68,9 @@ pub(crate) struct Node {
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     resolver: Resolver,
-    judge: Judge,
+    roots: RefCell<Arc<tls::Roots>>,
     settings: RefCell<Arc<Settings>>,
-    source: RefCell<Box<dyn Source>>,
+    source: RefCell<Box<dyn Source + Send>>,
     backlog: RefCell<Vec<VecDeque<ToShard>>>,
     notices: RefCell<Fold>,
     phase: Cell<Phase>,
@@ -76,6 +79,23 @@ pub(crate) struct Node {
     questions: Cell<usize>,
     resolves: Cell<usize>,
     reloading: tokio::sync::Mutex<Option<Instant>>,
+}
+
+/// The wall clock.
+pub(super) fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+/// Too many names are being looked up.
+fn lookup_refused(ticket: Ticket) -> Answer {
+    Answer::Resolved { ticket, direct: dns::Answer::Failed, starttls: dns::Answer::Failed }
+}
+
+/// Too many chains wait for a verdict: the peer is not believed now and may come again.
+fn verdict_refused() -> tls::Verdict {
+    let fault = tls::ChainFault::Other("too many certificates wait to be judged".into());
+    tls::Verdict { chain: Err(fault), names: tls::Names::default(), not_after: None }
 }
 
 /// Holds one place of a bounded number.
@@ -107,7 +127,7 @@ impl Node {
             counters: Counters::default(),
             started: Instant::now(),
             resolver: Resolver::new(setup.nameserver),
-            judge: setup.judge,
+            roots: RefCell::new(setup.roots),
             settings: RefCell::new(setup.settings),
             source: RefCell::new(setup.source),
             backlog: RefCell::new((0..shards).map(|_| VecDeque::with_capacity(0)).collect()),
@@ -166,12 +186,13 @@ impl Node {
             Question::Credentials { ticket, .. } => {
                 Answer::Credentials { ticket, credentials: Err(Unavailable) }
             }
-            Question::Password { ticket, .. } => Answer::Password { ticket, good: Err(Unavailable) },
-            Question::Resolve { ticket, .. } => {
-                Answer::Resolved { ticket, records: Err(seam::lookup_overload()) }
+            Question::Password { ticket, .. } => {
+                Answer::Password { ticket, good: Err(Unavailable) }
             }
+            Question::Resolve { ticket, .. } => lookup_refused(ticket),
+            Question::Addresses { ticket, .. } => Answer::Addresses { ticket, addresses: None },
             Question::Judge { ticket, .. } => {
-                Answer::Judged { ticket, verdict: Box::new((self.judge.overloaded)()) }
+                Answer::Judged { ticket, verdict: Box::new(verdict_refused()) }
             }
             Question::Report { .. } | Question::Tell(_) => return None,
         })
@@ -181,23 +202,20 @@ impl Node {
         Some(match question {
             Question::Credentials { ticket, user, hash } => {
                 let keys = self.keys(&user, hash).await;
-                Answer::Credentials { ticket, credentials: keys.map(|it| it.map(seam::credentials)) }
+                Answer::Credentials {
+                    ticket,
+                    credentials: keys.map(|it| it.map(seam::credentials)),
+                }
             }
             Question::Password { ticket, user, password } => {
                 Answer::Password { ticket, good: self.check_password(&user, password).await }
             }
-            Question::Resolve { ticket, domain } => {
-                let records = match Place::take(&self.resolves, RESOLVE_MAX) {
-                    Some(_place) => seam::records(self.resolver.resolve(&domain).await),
-                    None => {
-                        count(&self.counters.questions_refused);
-                        Err(seam::lookup_overload())
-                    }
-                };
-                Answer::Resolved { ticket, records }
+            Question::Resolve { ticket, domain } => self.resolve(ticket, &domain).await,
+            Question::Addresses { ticket, host } => {
+                Answer::Addresses { ticket, addresses: self.addresses(&host).await }
             }
-            Question::Judge { ticket, chain, side } => {
-                Answer::Judged { ticket, verdict: Box::new(self.verdict(chain, side).await) }
+            Question::Judge { ticket, chain, usage } => {
+                Answer::Judged { ticket, verdict: Box::new(self.verdict(chain, usage).await) }
             }
             Question::Report { .. } | Question::Tell(_) => return None,
         })
@@ -220,11 +238,32 @@ impl Node {
         self.workers.passwords.run(move || passwords::check(&password, &keys)).await
     }
 
-    async fn verdict(&self, chain: Vec<Vec<u8>>, side: tls::Side) -> tls::Verdict {
-        let (judge, settings) = (self.judge.clone(), self.settings());
-        let verdict =
-            self.workers.chains.run(move || (judge.judge)(&settings, &chain, side)).await;
-        verdict.unwrap_or_else(|Unavailable| (self.judge.overloaded)())
+    async fn resolve(&self, ticket: Ticket, domain: &str) -> Answer {
+        let Some(_place) = Place::take(&self.resolves, RESOLVE_MAX) else {
+            count(&self.counters.questions_refused);
+            return lookup_refused(ticket);
+        };
+        let (direct, starttls) = self.resolver.services(domain).await;
+        Answer::Resolved { ticket, direct, starttls }
+    }
+
+    async fn addresses(&self, host: &str) -> Option<Vec<IpAddr>> {
+        let Some(_place) = Place::take(&self.resolves, RESOLVE_MAX) else {
+            count(&self.counters.questions_refused);
+            return None;
+        };
+        match self.resolver.addresses(host).await {
+            Ok(found) => Some(found),
+            // The name server's word that there are none.
+            Err(Fault::NoDomain | Fault::NoData) => Some(Vec::new()),
+            Err(Fault::Failed(_) | Fault::TimedOut) => None,
+        }
+    }
+
+    async fn verdict(&self, chain: Vec<tls::Der>, usage: tls::Usage) -> tls::Verdict {
+        let (roots, now) = (Arc::clone(&self.roots.borrow()), wall());
+        let verdict = self.workers.chains.run(move || tls::judge(&chain, &roots, now, usage)).await;
+        verdict.unwrap_or_else(|Unavailable| verdict_refused())
     }
 
     fn answer(&self, shard: ShardId, answer: Option<Answer>) {
@@ -244,13 +283,19 @@ impl Node {
         let mut backlogs = self.backlog.borrow_mut();
         let Some(backlog) = backlogs.get_mut(usize::from(shard.0)) else { return };
         if backlog.is_empty() && self.lanes.has_room(shard) {
-            // Room was there and nobody else sends.
-            drop(self.lanes.send(shard, message));
+            self.put(shard, message);
         } else if backlog.len() < LANE_BACKLOG_MAX {
             backlog.push_back(message);
             self.change.notify_one();
         } else {
             // A shard that takes nothing for so long is beyond answers; its health says so.
+            count(&self.counters.backlog_dropped);
+        }
+    }
+
+    /// Sends where room was seen, so it fails only if the shard's side is gone.
+    fn put(&self, shard: ShardId, message: ToShard) {
+        if self.lanes.send(shard, message).is_err() {
             count(&self.counters.backlog_dropped);
         }
     }
@@ -264,7 +309,7 @@ impl Node {
         for (n, backlog) in (0u16..).zip(self.backlog.borrow_mut().iter_mut()) {
             while self.lanes.has_room(ShardId(n)) {
                 let Some(message) = backlog.pop_front() else { break };
-                drop(self.lanes.send(ShardId(n), message));
+                self.put(ShardId(n), message);
             }
         }
     }
@@ -386,7 +431,8 @@ impl Node {
     }
 
     fn adopt(&self, reloaded: Reloaded, origin: &str) -> Vec<String> {
-        let Reloaded { mut settings, changes } = reloaded;
+        let Reloaded { mut settings, roots, changes } = reloaded;
+        *self.roots.borrow_mut() = roots;
         let old = self.settings();
         settings.version = old.version + 1;
         // Fixed while the process lives.

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
 use crate::shard::Report;
+use crate::shard::StreamRow;
 use crate::shard::kernel::{ShardId, Ticket};
-use crate::shard::report::StreamRow;
 
 /// How a shard is.
 #[derive(Debug, Default)]
@@ -118,11 +118,7 @@ impl Reports {
 impl Gathering<'_> {
     /// Waits until `shards` have answered, no longer than `within`; returns their streams and how
     /// many did answer.
-    pub(crate) async fn wait(
-        mut self,
-        shards: usize,
-        within: Duration,
-    ) -> (Vec<StreamRow>, usize) {
+    pub(crate) async fn wait(mut self, shards: usize, within: Duration) -> (Vec<StreamRow>, usize) {
         let deadline = tokio::time::Instant::now() + within;
         let mut rows = Vec::new();
         let mut answered = 0;

@@ -1,18 +1,18 @@
 //! Where a domain's XMPP server is: SRV records and addresses, from DNS.
 //!
-//! RFC 6120, 3.2 and XEP-0368: both services are asked at once, then the addresses of the targets,
-//! or of the domain itself if there are no SRV records. That a domain does not exist, that it has
-//! no such records, that the server failed and that it was silent are four answers, since only the
-//! first two are the domain's own word. Answers are kept as long as their TTL says, within bounds.
+//! RFC 6120, 3.2 and XEP-0368: both services are asked at once; hosts follow as the plan wants
+//! them. That a name does not exist, that it has no such records, that the server failed and that
+//! it was silent are four answers, since only the first two are the domain's own word. Answers are
+//! kept as long as their TTL says, within bounds.
 //!
-//! Does **not** choose: order, weights and what failed before are `dns`'s.
+//! Does **not** choose: order, weights, what failed before and which addresses are allowed are
+//! `dns`'s.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hickory_resolver::config::{
-    LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
@@ -20,13 +20,11 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 use tokio::time::timeout;
 
+use crate::dns::{Answer, Kind, Srv};
 use crate::limits::{
     DNS_ADDRESSES_MAX, DNS_CACHE_MAX, DNS_NEGATIVE_TTL_SECONDS_MAX, DNS_QUERY_MS_MAX, DNS_SRV_MAX,
     DNS_TTL_SECONDS_MAX,
 };
-
-/// Hosts whose addresses are asked for at the same time.
-const HOSTS_AT_ONCE: usize = 8;
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,25 +39,15 @@ pub enum Fault {
     TimedOut,
 }
 
-/// One SRV record (RFC 2782).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Srv {
-    pub priority: u16,
-    pub weight: u16,
-    pub port: u16,
-    /// Lower-case without the last dot; empty if the service is not offered (target `.`).
-    pub target: String,
-}
-
-/// All that was found out about a domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// `_xmpps-server._tcp`: TLS from the first byte (XEP-0368).
-    pub direct: Result<Vec<Srv>, Fault>,
-    /// `_xmpp-server._tcp`: STARTTLS.
-    pub starttls: Result<Vec<Srv>, Fault>,
-    /// By host: the targets' addresses, or the domain's own if there is no SRV record at all.
-    pub addresses: Vec<(String, Result<Vec<IpAddr>, Fault>)>,
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoDomain => write!(f, "there is no such name"),
+            Self::NoData => write!(f, "the name has no such records"),
+            Self::Failed(text) => write!(f, "the name server failed: {text}"),
+            Self::TimedOut => write!(f, "the name server did not answer in time"),
+        }
+    }
 }
 
 /// Asks DNS and remembers.
@@ -97,34 +85,30 @@ impl Resolver {
         Self { hickory, query_max }
     }
 
-    /// Looks `domain` (lower-case A-labels) up.
-    pub async fn resolve(&self, domain: &str) -> Found {
-        if let Ok(ip) = domain.trim_matches(['[', ']']).parse::<IpAddr>() {
-            // An address is its own answer.
-            let addresses = vec![(domain.to_owned(), Ok(vec![ip]))];
-            return Found { direct: Err(Fault::NoData), starttls: Err(Fault::NoData), addresses };
+    /// What both SRV names of `domain` (lower-case A-labels) have: direct TLS, STARTTLS.
+    pub async fn services(&self, domain: &str) -> (Answer, Answer) {
+        if domain.parse::<IpAddr>().is_ok() {
+            // There is nothing to ask; the address is its own host.
+            return (Answer::Absent, Answer::Absent);
         }
         let (mut direct, mut starttls) = tokio::join!(
-            self.srv(format!("_xmpps-server._tcp.{domain}.")),
-            self.srv(format!("_xmpp-server._tcp.{domain}.")),
+            self.srv(Kind::DirectTls.query(domain)),
+            self.srv(Kind::StartTls.query(domain)),
         );
-        // The more urgent ones of both services together stay.
+        // The more urgent ones of both stay.
         let rows = |it: &Result<Vec<Srv>, Fault>| it.as_ref().map_or(0, Vec::len);
         if rows(&direct) + rows(&starttls) > DNS_SRV_MAX {
             for it in [&mut direct, &mut starttls].into_iter().flatten() {
                 it.truncate(DNS_SRV_MAX / 2);
             }
         }
-        let hosts = hosts(domain, &direct, &starttls);
-        let addresses = self.addresses(hosts).await;
-        Found { direct, starttls, addresses }
+        (answer(domain, direct), answer(domain, starttls))
     }
 
     async fn srv(&self, name: String) -> Result<Vec<Srv>, Fault> {
         let resolver = self.hickory.as_ref().map_err(|it| Fault::Failed(it.clone()))?;
         let name = Name::from_ascii(&name).map_err(|it| Fault::Failed(it.to_string()))?;
-        let answer = timeout(self.query_max, resolver.lookup(name, RecordType::SRV)).await;
-        let lookup = answer.map_err(|_| Fault::TimedOut)?.map_err(|it| fault(&it))?;
+        let lookup = self.limit(resolver.lookup(name, RecordType::SRV)).await?;
         let mut found: Vec<Srv> = lookup
             .answers()
             .iter()
@@ -133,7 +117,7 @@ impl Resolver {
                     priority: it.priority,
                     weight: it.weight,
                     port: it.port,
-                    target: it.target.to_ascii().trim_end_matches('.').to_ascii_lowercase(),
+                    target: host_name(&it.target),
                 }),
                 _ => None,
             })
@@ -146,35 +130,44 @@ impl Resolver {
         Ok(found)
     }
 
-    /// The addresses of `hosts`, some at a time, until there are enough.
-    async fn addresses(
-        &self,
-        hosts: Vec<String>,
-    ) -> Vec<(String, Result<Vec<IpAddr>, Fault>)> {
-        let mut found = Vec::with_capacity(hosts.len());
-        let mut room = DNS_ADDRESSES_MAX;
-        for some in hosts.chunks(HOSTS_AT_ONCE) {
-            let mut tasks = tokio::task::JoinSet::new();
-            for (n, host) in some.iter().enumerate() {
-                let (host, resolver, limit) =
-                    (host.clone(), self.hickory.clone(), self.query_max);
-                tasks.spawn(async move { (n, address_of(&resolver, &host, limit).await) });
-            }
-            let mut answers = tasks.join_all().await;
-            // As they came is by chance; the order of the records is not.
-            answers.sort_by_key(|(n, _)| *n);
-            for (host, (_, mut answer)) in some.iter().zip(answers) {
-                if let Ok(ips) = &mut answer {
-                    ips.truncate(room);
-                    room -= ips.len();
-                }
-                found.push((host.clone(), answer));
-            }
-            if room == 0 {
-                break;
-            }
+    /// The addresses of `host`, both families, at most `DNS_ADDRESSES_MAX`.
+    pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Fault> {
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return Ok(vec![ip]);
         }
-        found
+        let resolver = self.hickory.as_ref().map_err(|it| Fault::Failed(it.clone()))?;
+        let name = Name::from_ascii(format!("{}.", host.trim_end_matches('.')))
+            .map_err(|it| Fault::Failed(it.to_string()))?;
+        let lookup = self.limit(resolver.lookup_ip(name)).await?;
+        let found: Vec<IpAddr> = lookup.iter().take(DNS_ADDRESSES_MAX).collect();
+        if found.is_empty() { Err(Fault::NoData) } else { Ok(found) }
+    }
+
+    async fn limit<T>(
+        &self,
+        lookup: impl Future<Output = Result<T, NetError>>,
+    ) -> Result<T, Fault> {
+        let answer = timeout(self.query_max, lookup).await;
+        answer.map_err(|_| Fault::TimedOut)?.map_err(|it| fault(&it))
+    }
+}
+
+/// As `dns` has it: lower-case without the last dot, but `.` for *not offered* (RFC 2782).
+fn host_name(name: &Name) -> String {
+    if name.is_root() {
+        return ".".into();
+    }
+    name.to_ascii().trim_end_matches('.').to_ascii_lowercase()
+}
+
+fn answer(domain: &str, found: Result<Vec<Srv>, Fault>) -> Answer {
+    match found {
+        Ok(records) => Answer::Records(records),
+        Err(Fault::NoDomain | Fault::NoData) => Answer::Absent,
+        Err(fault @ (Fault::Failed(_) | Fault::TimedOut)) => {
+            tracing::debug!("event=dns_failed domain={domain:?} text={:?}", fault.to_string());
+            Answer::Failed
+        }
     }
 }
 
@@ -186,41 +179,6 @@ fn bound(options: &mut ResolverOpts, query_max: Duration) {
     options.positive_max_ttl = Some(Duration::from_secs(DNS_TTL_SECONDS_MAX));
     options.negative_max_ttl = Some(Duration::from_secs(DNS_NEGATIVE_TTL_SECONDS_MAX));
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-}
-
-async fn address_of(
-    resolver: &Result<TokioResolver, String>,
-    host: &str,
-    limit: Duration,
-) -> Result<Vec<IpAddr>, Fault> {
-    let resolver = resolver.as_ref().map_err(|it| Fault::Failed(it.clone()))?;
-    let name = Name::from_ascii(format!("{host}.")).map_err(|it| Fault::Failed(it.to_string()))?;
-    let answer = timeout(limit, resolver.lookup_ip(name)).await;
-    let lookup = answer.map_err(|_| Fault::TimedOut)?.map_err(|it| fault(&it))?;
-    let found: Vec<IpAddr> = lookup.iter().take(DNS_ADDRESSES_MAX).collect();
-    if found.is_empty() { Err(Fault::NoData) } else { Ok(found) }
-}
-
-/// Whose addresses are needed. RFC 6120, 3.2.1: with SRV records there is no way back to the
-/// domain's own addresses, and also none while it is unknown whether there are SRV records.
-fn hosts(
-    domain: &str,
-    direct: &Result<Vec<Srv>, Fault>,
-    starttls: &Result<Vec<Srv>, Fault>,
-) -> Vec<String> {
-    let absent = |it: &Result<Vec<Srv>, Fault>| matches!(it, Err(Fault::NoDomain | Fault::NoData));
-    if absent(direct) && absent(starttls) {
-        return vec![domain.to_owned()];
-    }
-    let mut records: Vec<&Srv> = [direct, starttls].into_iter().flatten().flatten().collect();
-    records.sort_by_key(|it| it.priority);
-    let mut hosts: Vec<String> = Vec::with_capacity(records.len());
-    for it in records {
-        if !it.target.is_empty() && !hosts.contains(&it.target) {
-            hosts.push(it.target.clone());
-        }
-    }
-    hosts
 }
 
 fn fault(error: &NetError) -> Fault {

@@ -58,7 +58,9 @@ impl Pool {
         self.next.set(start.wrapping_add(1));
         let mut job = job;
         for n in 0..self.lanes.len() {
-            let Some(lane) = self.lanes.get(start.wrapping_add(n) % self.lanes.len()) else { break };
+            let Some(lane) = self.lanes.get(start.wrapping_add(n) % self.lanes.len()) else {
+                break;
+            };
             match lane.try_send(job) {
                 Ok(()) => return Ok(()),
                 Err(

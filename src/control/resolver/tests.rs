@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode};
-use hickory_resolver::proto::rr::rdata::{A, SRV};
 use hickory_resolver::proto::rr::Record;
+use hickory_resolver::proto::rr::rdata::{A, SRV};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 
 /// What the server does with a name.
-fn answer(name: &str, kind: RecordType, reply: &mut Message) -> bool {
+fn scripted(name: &str, kind: RecordType, reply: &mut Message) -> bool {
     let owner = Name::from_ascii(name).expect("a name");
     let srv = |port: u16, target: &str| {
         let target = Name::from_ascii(target).expect("a name");
@@ -53,7 +53,8 @@ fn reply_to(bytes: &[u8], asked: &AtomicUsize) -> Option<Message> {
     reply.metadata.recursion_available = true;
     reply.queries.clone_from(&query.queries);
     let it = query.queries.first()?;
-    answer(&it.name().to_ascii().to_ascii_lowercase(), it.query_type(), &mut reply).then_some(reply)
+    scripted(&it.name().to_ascii().to_ascii_lowercase(), it.query_type(), &mut reply)
+        .then_some(reply)
 }
 
 async fn serve_udp(socket: UdpSocket, asked: Arc<AtomicUsize>) {
@@ -93,60 +94,59 @@ async fn resolver(query_max: Duration) -> (Resolver, Arc<AtomicUsize>) {
     (Resolver::with_query_max(Some(address), query_max), asked)
 }
 
+const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
 #[tokio::test]
-async fn targets_come_with_their_addresses_and_are_kept() {
+async fn services_and_addresses_are_found_and_kept() {
     let (resolver, asked) = resolver(Duration::from_secs(5)).await;
-    let found = resolver.resolve("good.example").await;
-    let direct = found.direct.clone().unwrap();
-    assert_eq!(direct[0].target, "");
-    let starttls = found.starttls.clone().unwrap();
-    assert_eq!((starttls[0].port, starttls[0].target.as_str()), (5_269, "xmpp.good.example"));
-    let ip: IpAddr = "192.0.2.7".parse().unwrap();
-    assert_eq!(found.addresses, [("xmpp.good.example".to_owned(), Ok(vec![ip]))]);
+    let (direct, starttls) = resolver.services("good.example").await;
+    let srv = |port, target: &str| {
+        Answer::Records(vec![Srv { priority: 1, weight: 2, port, target: target.into() }])
+    };
+    assert_eq!(direct, srv(0, "."));
+    assert_eq!(starttls, srv(5_269, "xmpp.good.example"));
+    assert_eq!(resolver.addresses("xmpp.good.example").await, Ok(vec![IP]));
     let before = asked.load(Ordering::Relaxed);
-    assert_eq!(resolver.resolve("good.example").await.starttls, found.starttls);
+    assert_eq!(resolver.services("good.example").await, (direct, starttls));
+    assert_eq!(asked.load(Ordering::Relaxed), before);
+    assert_eq!(resolver.addresses("xmpp.good.example").await, Ok(vec![IP]));
     // AAAA has no data and no SOA that would say for how long, so it alone is asked again.
     assert!(asked.load(Ordering::Relaxed) <= before + 1);
 }
 
 #[tokio::test]
-async fn without_srv_the_domain_itself_is_asked() {
-    let (resolver, _) = resolver(Duration::from_secs(5)).await;
-    let found = resolver.resolve("plain.example").await;
-    assert_eq!((&found.direct, &found.starttls), (&Err(Fault::NoData), &Err(Fault::NoData)));
-    assert_eq!(found.addresses.len(), 1);
-    assert!(found.addresses[0].1.is_ok());
-}
-
-#[tokio::test]
 async fn absence_failure_and_silence_are_kept_apart() {
     let (resolver, _) = resolver(Duration::from_millis(200)).await;
-    let found = resolver.resolve("absent.example").await;
-    assert_eq!(found.starttls, Err(Fault::NoDomain));
-    assert_eq!(found.addresses, [("absent.example".to_owned(), Err(Fault::NoDomain))]);
+    let absent = (Answer::Absent, Answer::Absent);
+    assert_eq!(resolver.services("plain.example").await, absent);
+    assert_eq!(resolver.addresses("plain.example").await, Ok(vec![IP]));
+    assert_eq!(resolver.addresses("empty.example").await, Err(Fault::NoData));
 
-    let found = resolver.resolve("broken.example").await;
-    assert!(matches!(found.starttls, Err(Fault::Failed(_))), "{found:?}");
-    assert!(found.addresses.is_empty(), "no way back while it is unknown: {found:?}");
+    assert_eq!(resolver.services("absent.example").await, absent);
+    assert_eq!(resolver.addresses("absent.example").await, Err(Fault::NoDomain));
 
-    let found = resolver.resolve("silent.example").await;
-    assert_eq!(found.starttls, Err(Fault::TimedOut));
-    assert!(found.addresses.is_empty());
+    let failed = (Answer::Failed, Answer::Failed);
+    assert_eq!(resolver.services("broken.example").await, failed);
+    let broken = resolver.srv(Kind::StartTls.query("broken.example")).await;
+    assert!(matches!(broken, Err(Fault::Failed(_))), "{broken:?}");
+
+    assert_eq!(resolver.services("silent.example").await, failed);
+    assert_eq!(resolver.addresses("silent.example").await, Err(Fault::TimedOut));
 }
 
 #[tokio::test]
 async fn what_is_too_much_is_cut() {
     let (resolver, _) = resolver(Duration::from_secs(5)).await;
-    let found = resolver.resolve("crowd.example").await;
-    let rows = found.direct.map_or(0, |it| it.len()) + found.starttls.map_or(0, |it| it.len());
-    assert_eq!(rows, DNS_SRV_MAX);
-    assert!(found.addresses.len() <= DNS_SRV_MAX);
+    let (direct, starttls) = resolver.services("crowd.example").await;
+    let rows = |it: &Answer| if let Answer::Records(it) = it { it.len() } else { 0 };
+    assert_eq!(rows(&direct) + rows(&starttls), DNS_SRV_MAX);
 }
 
 #[tokio::test]
 async fn an_address_is_its_own_answer() {
     let (resolver, asked) = resolver(Duration::from_secs(5)).await;
-    let found = resolver.resolve("127.0.0.1").await;
-    assert_eq!(found.addresses.len(), 1);
+    let ip: IpAddr = "::1".parse().unwrap();
+    assert_eq!(resolver.services("::1").await, (Answer::Absent, Answer::Absent));
+    assert_eq!(resolver.addresses("::1").await, Ok(vec![ip]));
     assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
