@@ -32,6 +32,8 @@ pub const PEER_STANZA_BYTES_MAX: usize = 524_288;
 const STANZA_BYTES_FLOOR: usize = 10_000;
 /// Depth of elements in a stanza.
 pub const STANZA_DEPTH_MAX: u16 = 64;
+/// Elements in a stanza, itself included.
+pub const STANZA_ELEMENTS_MAX: u32 = 65_536;
 /// Attributes of one element.
 pub const ATTRIBUTES_MAX: usize = 64;
 
@@ -50,6 +52,8 @@ pub const OUTBOX_LOW_BYTES: usize = 65_536;
 pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// Never more than this: a stanza is added only below the high mark.
 pub const OUTBOX_BYTES_MAX: usize = OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096;
+/// Sends to one connection that go out before we look whether they arrived.
+pub const FLIGHTS_BEFORE_LOOK: usize = 2;
 /// Buffers a shard keeps for the next sends.
 pub const SEND_BUFFERS_MAX: usize = 1_024;
 /// A buffer that grew beyond this is given back to the allocator.

@@ -53,7 +53,9 @@ impl<K: Copy + PartialEq> Home<K> {
     fn exact(resource: &Resource<K>, kind: Kind, purpose: Purpose) -> Delivery<K> {
         match (kind, purpose) {
             // RFC 6121, 3.1.3: subscriptions are dealt with as if sent to the bare address.
-            (Kind::Presence, p) if is_subscription(p) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            (Kind::Presence, p) if is_subscription(p) => {
+                Delivery::Refused(StanzaFault::ServiceUnavailable)
+            }
             (Kind::Presence, Purpose::Probe) => Delivery::Discarded,
             _ => Delivery::To(Receivers::One(resource.key)),
         }
@@ -66,9 +68,13 @@ impl<K: Copy + PartialEq> Home<K> {
             (Kind::Message, Purpose::Chat) => self.message_to_bare(to, purpose),
             (Kind::Message, Purpose::Error) => Delivery::Discarded,
             (Kind::Message, _) => Delivery::Refused(StanzaFault::ServiceUnavailable),
-            (Kind::Presence, p) if is_subscription(p) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            (Kind::Presence, p) if is_subscription(p) => {
+                Delivery::Refused(StanzaFault::ServiceUnavailable)
+            }
             (Kind::Presence, _) => Delivery::Discarded,
-            (Kind::Iq, Purpose::Get | Purpose::Set) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            (Kind::Iq, Purpose::Get | Purpose::Set) => {
+                Delivery::Refused(StanzaFault::ServiceUnavailable)
+            }
             (Kind::Iq, _) => Delivery::Discarded,
         }
     }
@@ -82,7 +88,8 @@ impl<K: Copy + PartialEq> Home<K> {
             return Delivery::Refused(StanzaFault::ServiceUnavailable);
         }
         let all = self.resources(to.bare());
-        let priority = |r: &Resource<K>| r.available.as_ref().map(|a| a.priority).filter(|p| *p >= 0);
+        let priority =
+            |r: &Resource<K>| r.available.as_ref().map(|a| a.priority).filter(|p| *p >= 0);
         let Some(highest) = all.iter().filter_map(priority).max() else {
             return match purpose {
                 Purpose::Headline => Delivery::Discarded,
@@ -154,8 +161,8 @@ mod tests {
     #[test]
     fn the_table_of_rfc_6121_section_8_5() {
         use Purpose::{
-            Available, Chat, Error, Get, Groupchat, Headline, Normal, Probe, Result, Set, Subscribe,
-            Unavailable,
+            Available, Chat, Error, Get, Groupchat, Headline, Normal, Probe, Result, Set,
+            Subscribe, Unavailable,
         };
         let worlds: [(&str, &[(&str, Option<i8>)]); 5] = [
             ("nobody", &[]),
@@ -177,12 +184,17 @@ mod tests {
                     for purpose in purposes {
                         let result = row(&home, to, kind, *purpose);
                         let kind = kind.name();
-                        table += &format!("{world:<15} {to:<24} {kind:<9} {purpose:?} -> {result}\n");
+                        table +=
+                            &format!("{world:<15} {to:<24} {kind:<9} {purpose:?} -> {result}\n");
                     }
                 }
             }
         }
-        crate::stdx::table::check("src/home/delivery.table", &table, include_str!("delivery.table"));
+        crate::stdx::table::check(
+            "src/home/delivery.table",
+            &table,
+            include_str!("delivery.table"),
+        );
     }
 
     #[test]

@@ -63,9 +63,13 @@ impl<K: Copy + PartialEq> Home<K> {
 
     /// Binds a resource. The connection that had the same name before is returned: its stream ends
     /// with `conflict` and the new one wins (RFC 6120, 7.7.2.2).
-    pub fn bind(&mut self, bare: &str, resource: &str, key: K) -> Result<Option<Resource<K>>, TooMany> {
-        let fresh =
-            Resource { name: resource.into(), key, available: None, directed: Vec::new() };
+    pub fn bind(
+        &mut self,
+        bare: &str,
+        resource: &str,
+        key: K,
+    ) -> Result<Option<Resource<K>>, TooMany> {
+        let fresh = Resource { name: resource.into(), key, available: None, directed: Vec::new() };
         let Some(user) = self.users.get_mut(bare) else {
             self.users.insert(bare.into(), User { resources: vec![fresh] });
             return Ok(None);

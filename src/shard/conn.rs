@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use crate::address::Address;
 use crate::shard::client::Login;
-use crate::shard::kernel::{ConnId, Ending};
+use crate::shard::kernel::{ConnId, Ending, ShardId};
 use crate::shard::peer_in::PeerIn;
 use crate::shard::peer_out::PeerOut;
 use crate::time::Moment;
@@ -30,6 +30,8 @@ pub(crate) struct Conn {
     pub(crate) armed: Moment,
     /// An answer of the control thread is awaited: frames wait in `tail`.
     pub(crate) parked: bool,
+    /// It is to move to this shard, where the bind request with this id is answered.
+    pub(crate) moving: Option<(ShardId, String)>,
     /// Its own outbox is full: it is not read until that has drained.
     pub(crate) choked: bool,
     /// It moves or has proven who it is: from then on it is read as a stream.
@@ -76,6 +78,7 @@ impl Conn {
             deadline: Moment::NEVER,
             armed: Moment::NEVER,
             parked: false,
+            moving: None,
             choked: false,
             streaming: false,
             closing: None,

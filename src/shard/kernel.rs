@@ -12,7 +12,7 @@ use crate::dns;
 use crate::shard::settings::{ListenerId, Settings};
 use crate::time::{Moment, Now};
 use crate::tls;
-use crate::xmpp::sasl;
+use crate::xmpp::sasl::scram;
 
 /// A connection of this shard. The kernel side allots ids; a generation is never used twice for
 /// one index, so an event for a connection that is gone can be told from one for its successor.
@@ -94,7 +94,7 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub enum Question {
     /// The SCRAM keys of an account for one hash.
-    Credentials { ticket: Ticket, user: Address, hash: sasl::Hash },
+    Credentials { ticket: Ticket, user: Address, hash: scram::Hash },
     /// Is this the account's password? The costly derivation runs on a worker.
     Password { ticket: Ticket, user: Address, password: String },
     /// Where is this domain's XMPP server?
@@ -113,7 +113,7 @@ pub enum Question {
 #[derive(Debug)]
 pub enum Answer {
     /// `None`: no such account, or it has no keys for that hash.
-    Credentials { ticket: Ticket, credentials: Result<Option<sasl::Credentials>, Unavailable> },
+    Credentials { ticket: Ticket, credentials: Result<Option<scram::Credentials>, Unavailable> },
     /// True: the password is the account's.
     Password { ticket: Ticket, good: Result<bool, Unavailable> },
     /// What the domain's two SRV names have.
@@ -183,4 +183,91 @@ pub trait Kernel {
     fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: Box<crate::shard::Parcel>);
     /// Asks the control thread; the question comes back if the lane is full.
     fn ask(&mut self, question: Question) -> Result<(), Box<Question>>;
+    /// What the pump under this shard has counted so far.
+    fn net_counters(&self) -> NetCounters {
+        NetCounters::default()
+    }
+}
+
+/// Randomness for one engine, drawn by the kernel side so that a simulated world can repeat it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    /// For hash tables keyed by what peers choose.
+    pub hash: u64,
+    /// For stream ids, nonces and back-off.
+    pub ids: [u8; 32],
+}
+
+/// What a pump counts. All but the open connections only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// Connections of this shard at this moment.
+    pub open: u64,
+    /// Connections that came in.
+    pub accepts: u64,
+    /// Times that accepting stopped for want of descriptors.
+    pub accept_pauses: u64,
+    /// Connections that were asked for and stood.
+    pub connects: u64,
+    /// Deliveries of bytes.
+    pub receives: u64,
+    /// Octets delivered.
+    pub received_bytes: u64,
+    /// Sends handed to the kernel, without the rests of partial ones.
+    pub sends: u64,
+    /// Octets the kernel took.
+    pub sent_bytes: u64,
+    /// Sends whose bytes the kernel did not take at once.
+    pub sends_partial: u64,
+    /// Turns of the engine.
+    pub turns: u64,
+    /// Calls into the kernel to submit or wait.
+    pub enters: u64,
+    /// Nanoseconds spent in turns.
+    pub busy_ns: u64,
+    /// Nanoseconds spent between turns, submission of what the turn asked for included.
+    pub waiting_ns: u64,
+    /// Receives that found no buffer and were armed again.
+    pub buffers_short: u64,
+    /// Records put into the mesh.
+    pub mesh_posts: u64,
+    /// Records that found their ring full and waited on our side.
+    pub mesh_overflows: u64,
+    /// Records refused because the waiting list was full too.
+    pub mesh_full: u64,
+    /// Other shards woken.
+    pub wakes: u64,
+    /// Connections handed to other shards.
+    pub handed_over: u64,
+    /// Connections taken over from other shards.
+    pub arrived: u64,
+}
+
+impl NetCounters {
+    /// By metric name.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("tandem_net_open", self.open),
+            ("tandem_net_accepts_total", self.accepts),
+            ("tandem_net_accept_pauses_total", self.accept_pauses),
+            ("tandem_net_connects_total", self.connects),
+            ("tandem_net_receives_total", self.receives),
+            ("tandem_net_received_bytes_total", self.received_bytes),
+            ("tandem_net_sends_total", self.sends),
+            ("tandem_net_sent_bytes_total", self.sent_bytes),
+            ("tandem_net_sends_partial_total", self.sends_partial),
+            ("tandem_net_turns_total", self.turns),
+            ("tandem_net_enters_total", self.enters),
+            ("tandem_net_busy_nanoseconds_total", self.busy_ns),
+            ("tandem_net_waiting_nanoseconds_total", self.waiting_ns),
+            ("tandem_net_buffers_short_total", self.buffers_short),
+            ("tandem_net_mesh_posts_total", self.mesh_posts),
+            ("tandem_net_mesh_overflows_total", self.mesh_overflows),
+            ("tandem_net_mesh_full_total", self.mesh_full),
+            ("tandem_net_wakes_total", self.wakes),
+            ("tandem_net_handed_over_total", self.handed_over),
+            ("tandem_net_arrived_total", self.arrived),
+        ]
+        .into_iter()
+    }
 }

@@ -5,14 +5,15 @@ use std::net::SocketAddr;
 use crate::limits::{
     IDLE_BEFORE_PING, IN_FLIGHT_TIME_MAX, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX,
 };
+use crate::policy::Security;
 use crate::shard::client::Login;
 use crate::shard::conn::{Conn, Parcel, Role};
+use crate::shard::deliver::Books;
 use crate::shard::kernel::{ConnId, Ending, Read, ShardId, Ticket};
 use crate::shard::outbox::Outbox;
 use crate::shard::peer_in::PeerIn;
 use crate::shard::settings::{ListenerId, Party};
 use crate::shard::{Request, Shard, Timer};
-use crate::policy::Security;
 use crate::time::Moment;
 use crate::tls::{self, TlsFault};
 use crate::xmpp::fault::StreamFault;
@@ -54,7 +55,7 @@ impl Shard {
         self.bound(&mut conn, &bind_id);
         // What came behind the bind request waits in the tail.
         self.clear(&mut conn, &[]);
-        self.conns.put_back(conn);
+        self.done_with(conn);
     }
 
     /// Moves a client to its home shard. Nothing of it may be under way: it is read one delivery
@@ -147,12 +148,13 @@ impl Shard {
         let Some((conn, mut outbox)) = self.conns.remove(id) else { return };
         self.counters.gone += 1;
         let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
-        let (account, outcomes, own) = (&mut self.account, &mut self.outcomes, self.id.0);
-        outbox.acknowledge(
-            unacknowledged,
-            |receipt| Self::close_account(account, outcomes, own, receipt.origin, unconfirmed),
-            drop,
-        );
+        let mut books = Books {
+            account: &mut self.account,
+            outcomes: &mut self.outcomes,
+            shard: self.id,
+            unconfirmed,
+        };
+        outbox.acknowledge(unacknowledged, |receipt| books.close(receipt.origin), drop);
         match &conn.role {
             Role::Bound(bound) => {
                 let address = bound.address.clone();
@@ -203,7 +205,10 @@ impl Shard {
             // end does not acknowledge it.
             self.write(conn.id, |out| out.push(b' '));
         }
-        self.watch(conn, self.now.moment + IDLE_BEFORE_PING.saturating_sub(silence).max(IDLE_BEFORE_PING / 4));
+        self.watch(
+            conn,
+            self.now.moment + IDLE_BEFORE_PING.saturating_sub(silence).max(IDLE_BEFORE_PING / 4),
+        );
     }
 
     /// Who has opened a stream in time gets until the login's end.

@@ -11,10 +11,11 @@ mod bound;
 mod client;
 mod conn;
 mod counters;
-pub mod kernel;
-mod outbox;
 mod deliver;
+pub mod kernel;
+mod life;
 mod login;
+mod outbox;
 mod peer_in;
 mod peer_out;
 mod post;
@@ -35,13 +36,13 @@ use crate::home::Home;
 use crate::peer::Ways;
 use crate::shard::account::{Account, Outcomes};
 use crate::shard::counters::Counters;
-use crate::shard::kernel::{ConnId, Ending, Question, Read, ShardId, Ticket};
+use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
 use crate::shard::post::Posts;
 use crate::shard::random::Random;
 use crate::shard::settings::Settings;
 use crate::shard::table::Table;
 use crate::stdx::Wheel;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 /// The engine of one core. Owns its connections and its users; shares nothing.
 #[derive(Debug)]
@@ -71,6 +72,10 @@ pub struct Shard {
     /// A normalised address that differs from its written form.
     scratch: String,
     stopping: bool,
+    /// When the outboxes that owe acknowledgements are looked at next.
+    settle_at: Moment,
+    /// What the pump counted, as of this turn.
+    net: NetCounters,
 }
 
 /// What a timer of the wheel is about.
@@ -119,6 +124,8 @@ impl Shard {
             plain: Vec::new(),
             scratch: String::new(),
             stopping: false,
+            settle_at: Moment::NEVER,
+            net: NetCounters::default(),
             settings,
         }
     }

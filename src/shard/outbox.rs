@@ -215,7 +215,9 @@ impl Outbox {
                     .iter()
                     .map(|f| (f.plain_end - f.plain.len() as u64, f.plain.as_slice()))
                     .chain([(self.waiting_start, self.waiting.as_slice())])
-                    .find(|(from, bytes)| *from <= start && receipt.end <= from + bytes.len() as u64)?;
+                    .find(|(from, bytes)| {
+                        *from <= start && receipt.end <= from + bytes.len() as u64
+                    })?;
                 let from = usize::try_from(start - holder.0).ok()?;
                 Some((*receipt, holder.1.get(from..from + receipt.length as usize)?.to_vec()))
             })

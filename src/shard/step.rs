@@ -3,9 +3,10 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{SEND_BUFFERS_MAX, SEND_BUFFER_KEEP_BYTES, SWEEP_EVERY};
+use crate::limits::{FLIGHTS_BEFORE_LOOK, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY};
 use crate::shard::conn::{Conn, Role};
-use crate::shard::kernel::{Answer, ConnId, Ending, Engine, Event, Kernel, Next, Order, Question, Read};
+use crate::shard::deliver::{Books, look};
+use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
 use crate::shard::{Request, Shard, Timer};
 use crate::time::{Moment, Now};
 use crate::xmpp::fault::StreamFault;
@@ -14,6 +15,7 @@ use crate::xmpp::frame::{Limits, Next as Framed};
 impl Engine for Shard {
     fn step<K: Kernel>(&mut self, now: Now, kernel: &mut K) -> Next {
         self.now = now;
+        self.net = kernel.net_counters();
         while let Some(event) = kernel.next() {
             self.take(event);
         }
@@ -56,7 +58,7 @@ impl Shard {
         } else {
             self.clear(&mut conn, bytes);
         }
-        self.conns.put_back(conn);
+        self.done_with(conn);
     }
 
     /// Ciphertext.
@@ -110,7 +112,7 @@ impl Shard {
         let mut at = 0;
         while !conn.parked && !conn.is_closing() {
             let rest = bytes.get(at..).unwrap_or_default();
-            match conn.framer.next(rest, Self::limits_of(conn)) {
+            match conn.framer.next(rest, limits_of(conn)) {
                 Ok(Framed::Incomplete) => break,
                 Ok(Framed::Element(stanza, length)) => {
                     at += length;
@@ -121,7 +123,9 @@ impl Shard {
                         Role::PeerIn(_) => self.peer_element(conn, frame, &stanza),
                         Role::PeerOut(_) => self.way_element(conn, frame, &stanza),
                     }
-                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established()) && at < bytes.len() {
+                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established())
+                        && at < bytes.len()
+                    {
                         // RFC 6120, 5.4.3.3: nothing may be sent between <starttls/> and the
                         // handshake; octets that are would be read as if TLS had protected them.
                         self.counters.pipelined_before_tls += 1;
@@ -149,16 +153,6 @@ impl Shard {
         at
     }
 
-    fn limits_of(conn: &Conn) -> &'static Limits {
-        match &conn.role {
-            Role::Bound(_) => &Limits::CLIENT,
-            Role::PeerIn(peer) if peer.is_proved() => &Limits::SERVER,
-            Role::Login(login) if login.is_proved() => &Limits::CLIENT,
-            Role::PeerOut(_) => &Limits::SERVER,
-            Role::Login(_) | Role::PeerIn(_) => &Limits::STRANGER,
-        }
-    }
-
     /// Asks for more to read, unless somebody has to answer or make room first.
     pub(super) fn read_on(&mut self, conn: &Conn) {
         if !conn.streaming && !conn.parked && !conn.closed {
@@ -175,7 +169,8 @@ impl Shard {
         let Some(mut conn) = self.conns.take(id) else { return };
         if conn.choked && low {
             conn.choked = false;
-            self.requests.push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
+            self.requests
+                .push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
         }
         let finish = conn.is_closing();
         self.conns.put_back(conn);
@@ -201,11 +196,8 @@ impl Shard {
             match timer {
                 Timer::Conn(id) => self.conn_due(id),
                 Timer::Way(ticket) => self.way_due(ticket),
-                Timer::Sweep => {
-                    if !self.owing.is_empty() {
-                        self.counters.sweeps += 1;
-                    }
-                }
+                // It only makes the turn happen: `settle` does the work.
+                Timer::Sweep => {}
             }
         }
     }
@@ -225,7 +217,14 @@ impl Shard {
             return;
         }
         if outbox.flights() >= FLIGHTS_BEFORE_LOOK {
-            Self::look(outbox, id, kernel, &mut self.account, &mut self.outcomes, &mut self.buffers);
+            let books = Books {
+                account: &mut self.account,
+                outcomes: &mut self.outcomes,
+                shard: self.id,
+                unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
+            };
+            let buffers = &mut self.buffers;
+            look(outbox, id, kernel, books, |buffer| buffers.push(buffer));
         }
         let spare = self.buffers.pop().unwrap_or_default();
         match conn.tls.as_mut() {
@@ -301,11 +300,22 @@ impl Shard {
                 Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
                 Request::Ask(question) => {
                     if let Err(question) = kernel.ask(question) {
-                        self.unasked(question);
+                        self.unasked(*question);
                     }
                 }
             }
         }
         self.requests = requests;
+    }
+}
+
+/// How much a far end may send depends on what it has shown.
+fn limits_of(conn: &Conn) -> &'static Limits {
+    match &conn.role {
+        Role::Bound(_) => &Limits::CLIENT,
+        Role::PeerIn(peer) if peer.is_proved() => &Limits::SERVER,
+        Role::Login(login) if login.is_proved() => &Limits::CLIENT,
+        Role::PeerOut(_) => &Limits::SERVER,
+        Role::Login(_) | Role::PeerIn(_) => &Limits::STRANGER,
     }
 }

@@ -37,7 +37,8 @@ impl Table {
         }
         let slot = &mut self.slots[index];
         assert!(!slot.used, "the kernel side allots an index once at a time");
-        *slot = Slot { generation: id.generation, used: true, dirty: false, conn: Some(conn), outbox };
+        *slot =
+            Slot { generation: id.generation, used: true, dirty: false, conn: Some(conn), outbox };
         self.count += 1;
     }
 
@@ -87,10 +88,10 @@ impl Table {
 
     /// All that are in use, by index.
     pub(crate) fn ids(&self) -> impl Iterator<Item = ConnId> {
-        (0_u32..).zip(&self.slots).filter(|(_, slot)| slot.used).map(|(index, slot)| ConnId {
-            index,
-            generation: slot.generation,
-        })
+        (0_u32..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.used)
+            .map(|(index, slot)| ConnId { index, generation: slot.generation })
     }
 
     fn slot(&mut self, id: ConnId) -> Option<&mut Slot> {

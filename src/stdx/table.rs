@@ -10,5 +10,7 @@ pub(crate) fn check(path: &str, actual: &str, checked_in: &str) {
         .zip(checked_in.lines().chain(std::iter::repeat("(no row)")))
         .find(|(a, b)| a != b)
         .map_or_else(String::new, |(a, b)| format!("now:    {a}\nbefore: {b}\n"));
-    panic!("{path} differs from the code. First difference:\n{first}--- begin {path}\n{actual}--- end {path}");
+    panic!(
+        "{path} differs from the code. First difference:\n{first}--- begin {path}\n{actual}--- end {path}"
+    );
 }

@@ -90,7 +90,9 @@ impl Stream {
             (Negotiating(Trust::Clear), Input::StartTls) => Securing,
             // RFC 6120, 5.4.3.3 and 6.4.6: after TLS and after SASL the stream starts anew.
             (Securing, Input::Secured) => Opening(Trust::Secured),
-            (Negotiating(trust @ (Trust::Clear | Trust::Secured)), Input::Auth) => Authenticating(trust),
+            (Negotiating(trust @ (Trust::Clear | Trust::Secured)), Input::Auth) => {
+                Authenticating(trust)
+            }
             (Authenticating(trust), Input::Response) => Authenticating(trust),
             (Authenticating(_), Input::Proved) => Opening(Trust::Proved),
             (Authenticating(trust), Input::Failed) => Negotiating(trust),
@@ -100,16 +102,23 @@ impl Stream {
             // XEP-0220, 2.1: keys are shown and verified on an open stream.
             (Negotiating(trust), Input::Dialback) if party == Party::Peer => Negotiating(trust),
             // RFC 6120, 7.1 and 4.9.3.12: nothing is carried for who has not shown who he is.
-            (_, Input::Stanza | Input::Bind | Input::Dialback) => return Err(StreamFault::NotAuthorized),
+            (_, Input::Stanza | Input::Bind | Input::Dialback) => {
+                return Err(StreamFault::NotAuthorized);
+            }
             // RFC 6120, 4.9.3.24: a first-level element that we know no use for here.
-            (Negotiating(_) | Bound, Input::Other) => return Err(StreamFault::UnsupportedStanzaType),
+            (Negotiating(_) | Bound, Input::Other) => {
+                return Err(StreamFault::UnsupportedStanzaType);
+            }
             (_, _) => return Err(StreamFault::PolicyViolation),
         })
     }
 
     /// Stanzas of this far end may pass: what it may send is checked elsewhere.
     pub fn is_proved(self) -> bool {
-        matches!(self, Self::Opening(Trust::Proved) | Self::Negotiating(Trust::Proved) | Self::Bound)
+        matches!(
+            self,
+            Self::Opening(Trust::Proved) | Self::Negotiating(Trust::Proved) | Self::Bound
+        )
     }
 
     /// A word for lists of streams.
