@@ -96,11 +96,39 @@ pub(crate) fn is_name(octet: u8) -> bool {
     class(octet) & NAME != 0 || octet == b':' || octet >= 0x80
 }
 
-/// True for a namespace name we take: a URI written plainly, without references or escapes.
+/// True for a namespace name we take: a URI reference (RFC 3986, 4.1) written plainly, without
+/// references or escapes.
 ///
-/// A reference would let one namespace be written in two ways, of which we might know only one.
+/// A reference would let one namespace be written in two ways, of which we might know only one; and
+/// libxml2 refuses what is no URI.
 pub(crate) fn is_namespace_name(name: &[u8]) -> bool {
-    name.iter().all(|b| class(*b) & URI != 0)
+    if !name.iter().all(|b| class(*b) & URI != 0) || name.iter().filter(|b| **b == b'#').count() > 1
+    {
+        return false;
+    }
+    let mark = name.iter().position(|b| matches!(*b, b':' | b'/' | b'?' | b'#'));
+    match mark.and_then(|at| name.split_at_checked(at)) {
+        Some((scheme, [b':', rest @ ..])) => is_scheme(scheme) && is_hierarchy(rest),
+        _ => !name.starts_with(b"//"),
+    }
+}
+
+/// RFC 3986, 3.1.
+fn is_scheme(scheme: &[u8]) -> bool {
+    scheme.first().is_some_and(u8::is_ascii_alphabetic)
+        && scheme.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+}
+
+/// RFC 3986, 3: what follows the scheme; its authority is a host and perhaps a port.
+fn is_hierarchy(rest: &[u8]) -> bool {
+    let Some(rest) = rest.strip_prefix(b"//") else { return true };
+    let end = rest.iter().position(|b| matches!(*b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
+    let mut parts = authority.splitn(2, |b| *b == b':');
+    let host = parts.next().unwrap_or_default();
+    let is_host = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    let is_port = |it: &[u8]| matches!(it.len(), 1..=5) && it.iter().all(u8::is_ascii_digit);
+    !host.is_empty() && host.iter().all(is_host) && parts.next().is_none_or(is_port)
 }
 
 /// Where a run of blanks beginning at `at` ends.
