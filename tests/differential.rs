@@ -132,6 +132,7 @@ fn stricter(text: &[u8], fault: StreamFault) -> Option<&'static str> {
         StreamFault::NotWellFormed if text.starts_with(b"<!") || text.starts_with(b"<?") => {
             Some("nothing but blanks between stanzas")
         }
+        StreamFault::InvalidXml if holds(b"xml:id") => Some("no xml:id"),
         StreamFault::InvalidNamespace if holds(b"xmlns") => Some("a namespace name is a plain URI"),
         StreamFault::BadNamespacePrefix if holds(b"stream:") || holds(b"db:") => {
             Some("prefixes of the header end there")

@@ -10,17 +10,16 @@ use tandem::xmpp::{
 };
 
 /// The header before every stanza of the corpus.
-pub const HEADER: &str = "<stream:stream xmlns='jabber:client' \
+pub(crate) const HEADER: &str = "<stream:stream xmlns='jabber:client' \
     xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' version='1.0'>";
 
 /// Stanzas that pass.
-pub fn stanzas() -> Vec<&'static [u8]> {
+pub(crate) fn stanzas() -> Vec<&'static [u8]> {
     include_str!("stanzas.txt").lines().map(str::as_bytes).collect()
 }
 
 /// What must be refused, with the error's name.
-#[allow(dead_code, reason = "each test file has this module and uses a part")]
-pub fn refused() -> Vec<(&'static str, &'static [u8])> {
+pub(crate) fn refused() -> Vec<(&'static str, &'static [u8])> {
     include_str!("refused.txt")
         .lines()
         .map(|line| line.split_once('\t').expect("a name, a tab, a stanza"))
@@ -29,7 +28,7 @@ pub fn refused() -> Vec<(&'static str, &'static [u8])> {
 }
 
 /// A framer that has seen `HEADER`.
-pub fn open() -> Framer {
+pub(crate) fn open() -> Framer {
     let mut framer = Framer::default();
     let next = framer.next(HEADER.as_bytes(), &Limits::CLIENT);
     assert!(matches!(next, Ok(Next::Open(..))), "{next:?}");
@@ -37,7 +36,7 @@ pub fn open() -> Framer {
 }
 
 /// What the framer makes of an element; none: it is incomplete, or no element.
-pub fn judge(text: &[u8]) -> Result<Option<Stanza>, StreamFault> {
+pub(crate) fn judge(text: &[u8]) -> Result<Option<Stanza>, StreamFault> {
     Ok(match open_again().next(text, &Limits::CLIENT)? {
         Next::Element(stanza, _) => Some(stanza),
         _ => None,
@@ -137,14 +136,14 @@ const TOKENS: &[&[u8]] = &[
 ];
 
 /// Spoils stanzas of the corpus.
-pub struct Mutator {
+pub(crate) struct Mutator {
     state: u64,
     seeds: Vec<&'static [u8]>,
 }
 
 impl Mutator {
     /// Always the same for the same seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         // What passes, a few times over, since most of it is spoilt anyway.
         let mut seeds = stanzas().repeat(5);
         seeds.extend(refused().into_iter().map(|it| it.1));
@@ -152,7 +151,7 @@ impl Mutator {
     }
 
     /// A number below `bound`, by xorshift.
-    pub fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;
         self.state ^= self.state << 17;
@@ -160,7 +159,7 @@ impl Mutator {
     }
 
     /// Writes the next input to `out`.
-    pub fn next(&mut self, out: &mut Vec<u8>) {
+    pub(crate) fn next(&mut self, out: &mut Vec<u8>) {
         out.clear();
         let seed = self.below(self.seeds.len());
         out.extend_from_slice(self.seeds[seed]);

@@ -88,6 +88,8 @@ impl Limits {
         depth_max: limits::PRELOGIN_DEPTH_MAX,
         attributes_max: limits::ATTRIBUTES_MAX as u16,
     };
+    /// A server that we called: its features may be many.
+    pub const CALLED: Self = Self { elements_max: limits::FEATURES_ELEMENTS_MAX, ..Self::STRANGER };
     /// A client that has logged in.
     pub const CLIENT: Self = Self {
         octets_max: limits::CLIENT_STANZA_BYTES_MAX as u32,
@@ -119,7 +121,7 @@ pub enum Next {
 impl Framer {
     /// What stands at the start of `buf`.
     ///
-    /// After `Incomplete` the next call must show the same octets again with more behind them.
+    /// A fault ends the stream; the framer is of no use after it. After `Incomplete` the next call must show the same octets again with more behind them.
     #[inline]
     pub fn next(&mut self, buf: &[u8], limits: &Limits) -> Result<Next, StreamFault> {
         if self.boundary.scanned() > 0 {
