@@ -7,9 +7,10 @@
 
 mod boundary;
 mod chars;
+pub mod dialback;
 pub mod fault;
 pub mod frame;
-mod header;
+pub mod header;
 mod namespace;
 pub mod read;
 pub mod sasl;
@@ -17,4 +18,5 @@ mod scan;
 mod scope;
 pub mod splice;
 pub mod stanza;
+pub mod stream;
 pub mod write;

@@ -121,7 +121,8 @@ pub enum Next {
 impl Framer {
     /// What stands at the start of `buf`.
     ///
-    /// A fault ends the stream; the framer is of no use after it. After `Incomplete` the next call must show the same octets again with more behind them.
+    /// After `Incomplete` the next call must show the same octets again with more behind them. A
+    /// fault ends the stream, and the framer is of no use after it.
     #[inline]
     pub fn next(&mut self, buf: &[u8], limits: &Limits) -> Result<Next, StreamFault> {
         if self.boundary.scanned() > 0 {
@@ -229,5 +230,20 @@ fn named(stop: Stop) -> StreamFault {
         Stop::Fault(fault) => fault,
     }
 }
+
+/// Reads one whole element that stands alone, as if in a stream of that namespace; `None` if it is
+/// anything else. For stanzas that were proven or written here before.
+pub fn one(element: &[u8], content: Content) -> Option<Stanza> {
+    if element.first() != Some(&b'<') {
+        return None;
+    }
+    let mut stanza = Stanza::default();
+    let setting = Setting { content, dialback: false };
+    match scan::scan(element, setting, &Limits::SERVER, &mut stanza) {
+        Ok(length) if length == element.len() => Some(stanza),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests;
