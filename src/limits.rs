@@ -32,6 +32,8 @@ pub const PEER_STANZA_BYTES_MAX: usize = 524_288;
 const STANZA_BYTES_FLOOR: usize = 10_000;
 /// Depth of elements in a stanza.
 pub const STANZA_DEPTH_MAX: u16 = 64;
+/// Elements in what a server offers that we called and that has proven nothing yet.
+pub const FEATURES_ELEMENTS_MAX: u32 = 512;
 /// Elements in a stanza, itself included.
 pub const STANZA_ELEMENTS_MAX: u32 = 65_536;
 /// Attributes of one element.
