@@ -32,6 +32,8 @@ pub const PEER_STANZA_BYTES_MAX: usize = 524_288;
 const STANZA_BYTES_FLOOR: usize = 10_000;
 /// Depth of elements in a stanza.
 pub const STANZA_DEPTH_MAX: u16 = 64;
+/// Elements in a stanza, itself included.
+pub const STANZA_ELEMENTS_MAX: u32 = 65_536;
 /// Attributes of one element.
 pub const ATTRIBUTES_MAX: usize = 64;
 
@@ -50,6 +52,8 @@ pub const OUTBOX_LOW_BYTES: usize = 65_536;
 pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// Never more than this: a stanza is added only below the high mark.
 pub const OUTBOX_BYTES_MAX: usize = OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096;
+/// Sends to one connection that go out before we look whether they arrived.
+pub const FLIGHTS_BEFORE_LOOK: usize = 2;
 /// Buffers a shard keeps for the next sends.
 pub const SEND_BUFFERS_MAX: usize = 1_024;
 /// A buffer that grew beyond this is given back to the allocator.
@@ -141,6 +145,25 @@ pub const CONTROL_LANE_MAX: usize = 4_096;
 pub const CONTROL_PER_TURN_MAX: u32 = 256;
 /// Questions of all shards waiting for the control thread.
 pub const QUESTIONS_MAX: usize = 8_192;
+// TLS.
+
+/// Certificates of one peer chain that are looked at; a longer chain is not judged.
+pub const TLS_CHAIN_CERTIFICATES_MAX: usize = 10;
+/// Names of one certificate that are kept; what stands behind them counts as absent.
+pub const TLS_NAMES_MAX: usize = 1_024;
+/// Bytes of clear text that go into one TLS record (RFC 8446, 5.1).
+pub const TLS_RECORD_BYTES_MAX: usize = 16_384;
+/// Our own certificate must be good for at least this long when it is loaded, in seconds.
+pub const TLS_OWN_VALIDITY_SECONDS_MIN: u64 = 3_600;
+
+// DNS.
+
+/// SRV records of one domain that are used, both services together.
+pub const DNS_SRV_MAX: usize = 64;
+/// Addresses of one domain that are tried, all hosts together.
+pub const DNS_ADDRESSES_MAX: usize = 64;
+/// Targets whose failure is remembered by one shard.
+pub const DNS_FAILURES_MAX: usize = 1_024;
 
 const _: () = assert!(CLIENT_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
 const _: () = assert!(PEER_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);

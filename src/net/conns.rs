@@ -3,6 +3,7 @@
 //!
 //! Does **not** touch a socket; `pump.rs` decides and the drivers do.
 
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::net::sys::SockAddr;
@@ -14,7 +15,7 @@ use crate::time::Moment;
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Asked for and not standing yet. The address stays where the kernel reads it.
-    Connecting { ticket: Ticket, target: Box<SockAddr>, failed: Option<&'static str> },
+    Connecting { ticket: Ticket, target: Box<Target>, failed: Option<&'static str> },
     /// In use.
     Open,
     /// The far end closed its side; a send that is out still ends.
@@ -25,6 +26,13 @@ pub(super) enum Phase {
     Moving { to: ShardId, parcel: Box<Parcel> },
     /// Over: everything that is out was cancelled; when the last of it is back, it is gone.
     Ending { why: Gone },
+}
+
+/// Where to connect to.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) raw: SockAddr,
+    pub(super) remote: SocketAddr,
 }
 
 /// The receive that is out with the driver.

@@ -225,7 +225,7 @@ impl Driver for EpollDriver {
         let Some(conn) = base.conns.at(index) else { return };
         let fd = conn.raw();
         if let Phase::Connecting { target, failed, .. } = &mut conn.phase
-            && let Err(error) = sys::connect(fd, target)
+            && let Err(error) = sys::connect(fd, &target.raw)
             && error.raw_os_error() != Some(libc::EINPROGRESS)
         {
             // A socket that is not connecting tells of trouble at once, but no longer why.

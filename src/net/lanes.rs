@@ -101,12 +101,13 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn ask(&self, question: Question) -> Result<(), Full> {
+    pub(super) fn ask(&self, question: Question) -> Result<(), Box<Question>> {
         match self.questions.try_send((self.shard, question)) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(Full),
-            // Control is gone: nobody answers any more, and the process is about to end.
-            Err(TrySendError::Disconnected(_)) => return Err(Full),
+            // Disconnected: control is gone, nobody answers, and the process is about to end.
+            Err(TrySendError::Full((_, back)) | TrySendError::Disconnected((_, back))) => {
+                return Err(Box::new(back));
+            }
         }
         self.hub.control.ring_if_asleep();
         Ok(())

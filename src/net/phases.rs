@@ -179,7 +179,7 @@ impl<D: Driver> Pump<D> {
         let id = self.base.conns.id(index);
         let conn = self.base.conns.at(index)?;
         let phase = std::mem::replace(&mut conn.phase, Phase::Open);
-        let Phase::Connecting { ticket, failed, .. } = phase else {
+        let Phase::Connecting { ticket, target, failed } = phase else {
             conn.phase = phase;
             return None;
         };
@@ -187,7 +187,7 @@ impl<D: Driver> Pump<D> {
         let Some(reason) = reason else {
             conn.deadline = Moment::NEVER;
             self.base.counters.connects += 1;
-            return Some(Event::Connected { conn: id, ticket });
+            return Some(Event::Connected { conn: id, ticket, remote: target.remote });
         };
         self.drop_conn(index);
         Some(Event::ConnectFailed { ticket, reason })

@@ -273,7 +273,7 @@ impl Driver for RingDriver {
         let Some(conn) = base.conns.at(index) else { return };
         let fd = Fd(conn.raw());
         let Phase::Connecting { target, .. } = &conn.phase else { return };
-        let entry = opcode::Connect::new(fd, target.pointer(), target.length).build();
+        let entry = opcode::Connect::new(fd, target.raw.pointer(), target.raw.length).build();
         self.push(&entry.user_data(pack(CONNECT, id)));
     }
 

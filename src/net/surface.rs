@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use crate::limits::{CONNECT_TIME_MAX, UNACKNOWLEDGED_TIMEOUT};
-use crate::net::conns::{Conn, Phase, Sending};
+use crate::net::conns::{Conn, Phase, Sending, Target};
 use crate::net::driver::{Driver, Progress};
 use crate::net::mesh::Posted;
 use crate::net::phases::connect_reason;
@@ -104,7 +104,7 @@ impl<D: Driver> Kernel for Pump<D> {
                 return;
             }
         };
-        let target = Box::new(SockAddr::from(target));
+        let target = Box::new(Target { raw: SockAddr::from(target), remote: target });
         let phase = Phase::Connecting { ticket, target, failed: None };
         let index = self.base.conns.insert(Conn::new(fd, phase)).index;
         self.base.ends.hub.open.fetch_add(1, Ordering::Relaxed);
@@ -133,7 +133,7 @@ impl<D: Driver> Kernel for Pump<D> {
         }
     }
 
-    fn ask(&mut self, question: Question) -> Result<(), Full> {
+    fn ask(&mut self, question: Question) -> Result<(), Box<Question>> {
         self.base.ends.ask(question)
     }
 
