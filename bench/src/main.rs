@@ -1,1 +1,36 @@
-fn main() {}
+//! `tandem-bench`: the bare relay, and the bars measured against it.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod relay;
+
+/// Measures Tandem against the bare kernel and its peers.
+#[derive(Parser)]
+#[command(version)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Passes bytes between paired connections unread.
+    BareRelay(relay::Relay),
+}
+
+fn main() -> ExitCode {
+    let done = match Line::parse().command {
+        Command::BareRelay(relay) => relay.run().map_err(|e| e.to_string()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // Standard error may be closed; there is nobody left to tell.
+            drop(writeln!(io::stderr(), "tandem-bench: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
