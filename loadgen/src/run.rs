@@ -258,12 +258,7 @@ impl Traffic<'_> {
     /// Sends what was queued, waits, and takes what came.
     fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let mut dirty = std::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            self.talkers[index as usize].dirty = false;
-            if self.population.flush(index as usize).is_err() {
-                self.close(index as usize);
-            }
-        }
+        dirty.drain(..).for_each(|index| self.flush(index as usize));
         self.dirty = dirty;
         let mut events = [Event::EMPTY; EVENTS];
         let count = self.population.epoll.wait(&mut events, wait)?;
@@ -276,9 +271,20 @@ impl Traffic<'_> {
             }
             if event.readable() {
                 self.take(index)?;
+                // At once, while the kernel's side of this connection is in the cache.
+                if self.dirty.pop_if(|last| *last as usize == index).is_some() {
+                    self.flush(index);
+                }
             }
         }
         Ok(())
+    }
+
+    fn flush(&mut self, index: usize) {
+        self.talkers[index].dirty = false;
+        if self.population.flush(index).is_err() {
+            self.close(index);
+        }
     }
 
     fn close(&mut self, index: usize) {
