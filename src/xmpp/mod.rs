@@ -1,1 +1,18 @@
-//! To be written.
+//! The XMPP wire: octets to stanzas and back (RFC 6120).
+//!
+//! In reading order: `frame` cuts a stream into its header, its elements and its end; `scan` proves
+//! an element and says in one pass what is in it (`stanza`); `splice` hands it on as ranges of the
+//! original; `write` writes what is our own. `read` looks deeper into what is proven, for the rare
+//! paths. Knows **no** users, no addresses and no time.
+
+mod boundary;
+mod chars;
+pub mod fault;
+pub mod frame;
+mod header;
+pub mod read;
+pub mod sasl;
+mod scan;
+pub mod splice;
+pub mod stanza;
+pub mod write;

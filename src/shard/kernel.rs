@@ -1,0 +1,166 @@
+//! What a shard asks of the world below it, and what it hears from there.
+//!
+//! The trait is the whole surface between the engine and the kernel: `net` implements it over an
+//! io_uring ring and over epoll, the simulated world over virtual time. All calls return at once;
+//! whatever takes time comes back as an [`Event`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::address::Address;
+use crate::dns;
+use crate::shard::settings::{ListenerId, Settings};
+use crate::tls;
+use crate::xmpp::sasl;
+
+/// A connection of this shard. The kernel side allots ids; a generation is never used twice for
+/// one index, so an event for a connection that is gone can be told from one for its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId {
+    /// Dense and small: the shard indexes its own table with it.
+    pub index: u32,
+    /// Differs each time the index is used anew.
+    pub generation: u32,
+}
+
+/// A shard of this node, 0 up to the number of shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// Names an answer that is outstanding; chosen by the shard, opaque to everybody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// How a connection is read from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// One delivery, then nothing until asked again. So a connection that may still move to
+    /// another shard has no receive to cancel.
+    Once,
+    /// Every delivery as it comes (multishot).
+    Stream,
+    /// Nothing more; what was already delivered to the ring still comes.
+    Pause,
+}
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// After what is being sent: our side is shut down, the far end gets five seconds to close.
+    Orderly,
+    /// At once.
+    Abort,
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// The far end closed its side in order, or we closed ours.
+    Closed,
+    /// Reset, timed out, or an error of the socket.
+    Broken,
+}
+
+/// What a shard hears. Bytes are only lent.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A connection came in. Nothing is read until [`Kernel::read`] asks for it.
+    Accepted { conn: ConnId, listener: ListenerId, remote: SocketAddr },
+    /// A connection that [`Kernel::connect`] asked for stands.
+    Connected { conn: ConnId, ticket: Ticket },
+    /// It could not be made; `reason` is for the operator.
+    ConnectFailed { ticket: Ticket, reason: &'static str },
+    /// Bytes arrived.
+    Received { conn: ConnId, bytes: &'a [u8] },
+    /// The bytes of the last [`Kernel::send`] are with the kernel, or the connection failed under
+    /// them; the buffer comes back in either case, always before [`Event::Gone`].
+    Sent { conn: ConnId, buffer: Vec<u8> },
+    /// The last event of a connection. Comes exactly once, also after [`Kernel::close`].
+    /// `unacknowledged`: octets of all that was sent which the far end's kernel had not
+    /// acknowledged when the socket ended.
+    Gone { conn: ConnId, why: Gone, unacknowledged: u64 },
+    /// A record of another shard.
+    Posted { from: ShardId, record: &'a [u8] },
+    /// A connection that another shard handed over; nothing is read until asked.
+    Arrived { conn: ConnId, parcel: Box<crate::shard::Parcel> },
+    /// The control thread answers a question.
+    Answered(Answer),
+    /// The control thread orders something.
+    Ordered(Order),
+}
+
+/// What a shard asks of the control thread.
+#[derive(Debug)]
+pub enum Question {
+    /// The SCRAM keys of an account for one hash.
+    Credentials { ticket: Ticket, user: Address, hash: sasl::Hash },
+    /// Is this the account's password? The costly derivation runs on a worker.
+    Password { ticket: Ticket, user: Address, password: String },
+    /// Where is this domain's XMPP server?
+    Resolve { ticket: Ticket, domain: String },
+    /// Whose certificate chain is this? The costly verification runs on a worker.
+    Judge { ticket: Ticket, chain: Vec<Vec<u8>>, side: tls::Side },
+    /// The answer to [`Order::Report`].
+    Report { ticket: Ticket, report: Box<crate::shard::Report> },
+    /// Something an operator should read, at most once per kind and minute.
+    Tell(crate::shard::Notice),
+}
+
+/// The control thread's answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// `None`: no such account, or it has no keys for that hash.
+    Credentials { ticket: Ticket, credentials: Result<Option<sasl::Credentials>, Unavailable> },
+    /// True: the password is the account's.
+    Password { ticket: Ticket, good: Result<bool, Unavailable> },
+    /// The records, or why there are none.
+    Resolved { ticket: Ticket, records: Result<dns::Records, dns::LookupFault> },
+    /// What the chain shows.
+    Judged { ticket: Ticket, verdict: Box<tls::Verdict> },
+}
+
+/// The store or a worker cannot answer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unavailable;
+
+/// The control thread's orders.
+#[derive(Debug)]
+pub enum Order {
+    /// A new configuration: replaces the old one, touches no established stream.
+    Settings(Arc<Settings>),
+    /// Say goodbye to everybody; the shard is done when its last connection is gone.
+    Stop,
+    /// Counters, and the list of streams if asked.
+    Report { ticket: Ticket, streams: bool },
+    /// End the streams of an account that was removed or whose password changed.
+    Kick { user: Address },
+}
+
+/// No room: a bounded lane is full. The caller answers for what it could not hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// What the engine stands on.
+pub trait Kernel {
+    /// The next event of this turn; `None` when there is nothing more to take now.
+    fn next(&mut self) -> Option<Event<'_>>;
+    /// Sets how a connection is read.
+    fn read(&mut self, conn: ConnId, how: Read);
+    /// Sends `bytes`, all of them. At most one send per connection is out: the next may follow
+    /// [`Event::Sent`].
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>);
+    /// Ends a connection; [`Event::Gone`] follows.
+    fn close(&mut self, conn: ConnId, ending: Ending);
+    /// Octets written that the far end's kernel has not acknowledged yet.
+    fn unacknowledged(&mut self, conn: ConnId) -> u64;
+    /// Connects to `target`; [`Event::Connected`] or [`Event::ConnectFailed`] follows within the
+    /// connect timeout of `limits`.
+    fn connect(&mut self, ticket: Ticket, target: SocketAddr);
+    /// Puts a record into another shard's mesh ring.
+    fn post(&mut self, to: ShardId, record: &[u8]) -> Result<(), Full>;
+    /// Moves a connection that has no receive armed to another shard, after the send that may be
+    /// out. Its id here is dead from now on and no event for it follows.
+    fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: Box<crate::shard::Parcel>);
+    /// Asks the control thread.
+    fn ask(&mut self, question: Question) -> Result<(), Full>;
+}

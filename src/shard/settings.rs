@@ -1,0 +1,65 @@
+//! The configuration as the shards run it: an immutable snapshot, checked when it was read.
+
+use std::sync::Arc;
+
+use crate::policy::{Policy, Security};
+use crate::tls;
+
+/// Index into [`Settings::listeners`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u16);
+
+/// Who connects to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// XMPP clients of local users (RFC 6120, c2s).
+    Client,
+    /// XMPP servers of other domains (RFC 6120, s2s).
+    Peer,
+}
+
+/// One listening address as the engine sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub party: Party,
+    pub security: Security,
+}
+
+/// One served domain.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    /// Lower-case A-labels.
+    pub name: String,
+    /// SASL PLAIN is offered under TLS.
+    pub plain: bool,
+}
+
+/// The snapshot every shard holds.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Counts up with each reload; part of status and metrics.
+    pub version: u64,
+    /// Shards of this node; fixed while the process lives.
+    pub shards: u16,
+    /// By [`ListenerId`].
+    pub listeners: Vec<Listener>,
+    /// Served domains, sorted by name.
+    pub domains: Vec<Domain>,
+    /// Certificates, for both roles.
+    pub tls: Arc<tls::Configs>,
+    /// Which foreign domains may be talked to, and how.
+    pub policy: Arc<Policy>,
+    /// Dialback secrets: the first is used, all are accepted (rotation). At least 32 octets each.
+    pub dialback_secrets: Vec<Vec<u8>>,
+    /// Hides whether an account exists: salts of unknown users derive from it.
+    pub scram_secret: Vec<u8>,
+    /// Iterations shown for unknown users; the same as new accounts get.
+    pub scram_iterations: u32,
+}
+
+impl Settings {
+    /// The served domain of that name (lower-case A-labels).
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.binary_search_by(|d| d.name.as_str().cmp(name)).ok().map(|i| &self.domains[i])
+    }
+}
