@@ -5,7 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bars;
+mod counting;
 mod relay;
+mod scan;
+mod servers;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// Measures Tandem against the bare kernel and its peers.
 #[derive(Parser)]
@@ -19,11 +26,14 @@ struct Line {
 enum Command {
     /// Passes bytes between paired connections unread.
     BareRelay(relay::Relay),
+    /// Measures bars, each on its own line.
+    Bars(Box<bars::Bars>),
 }
 
 fn main() -> ExitCode {
     let done = match Line::parse().command {
         Command::BareRelay(relay) => relay.run().map_err(|e| e.to_string()),
+        Command::Bars(bars) => bars.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
