@@ -7,28 +7,6 @@
 
 use std::time::Duration;
 
-// ---- tls ----
-
-/// Certificates of one peer chain that are looked at; a longer chain is not judged.
-pub const TLS_CHAIN_CERTIFICATES_MAX: usize = 10;
-/// Names of one certificate that are kept; what stands behind them counts as absent.
-pub const TLS_NAMES_MAX: usize = 1_024;
-/// Bytes of clear text that go into one TLS record (RFC 8446, 5.1).
-pub const TLS_RECORD_BYTES_MAX: usize = 16_384;
-/// Our own certificate must be good for at least this long when it is loaded, in seconds.
-pub const TLS_OWN_VALIDITY_SECONDS_MIN: u64 = 3_600;
-
-// ---- dns ----
-
-/// SRV records of one domain that are used, both services together.
-pub const DNS_SRV_MAX: usize = 64;
-/// Addresses of one domain that are tried, all hosts together.
-pub const DNS_ADDRESSES_MAX: usize = 64;
-/// Targets whose failure is remembered by one shard.
-pub const DNS_FAILURES_MAX: usize = 1_024;
-
-
-
 // Streams, before login (assurance: limits hold before parsing and before login).
 
 /// Octets a client or peer may send before it has proven who it is.
@@ -54,6 +32,10 @@ pub const PEER_STANZA_BYTES_MAX: usize = 524_288;
 const STANZA_BYTES_FLOOR: usize = 10_000;
 /// Depth of elements in a stanza.
 pub const STANZA_DEPTH_MAX: u16 = 64;
+/// Elements in what a server offers that we called and that has proven nothing yet.
+pub const FEATURES_ELEMENTS_MAX: u32 = 512;
+/// Elements in a stanza, itself included.
+pub const STANZA_ELEMENTS_MAX: u32 = 65_536;
 /// Attributes of one element.
 pub const ATTRIBUTES_MAX: usize = 64;
 
@@ -72,6 +54,8 @@ pub const OUTBOX_LOW_BYTES: usize = 65_536;
 pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// Never more than this: a stanza is added only below the high mark.
 pub const OUTBOX_BYTES_MAX: usize = OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096;
+/// Sends to one connection that go out before we look whether they arrived.
+pub const FLIGHTS_BEFORE_LOOK: usize = 2;
 /// Buffers a shard keeps for the next sends.
 pub const SEND_BUFFERS_MAX: usize = 1_024;
 /// A buffer that grew beyond this is given back to the allocator.
@@ -119,14 +103,71 @@ pub const PAIRS_PER_STREAM_MAX: usize = 64;
 /// Verifications that wait for one authoritative server.
 pub const VERIFIES_PER_WAY_MAX: usize = 256;
 
-const _: () = assert!(CLIENT_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
-const _: () = assert!(PEER_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
-const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES);
-const _: () = assert!(OUTBOX_BYTES_MAX <= 1_048_576);
-const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
-const _: () = assert!(OPENING_TIME_MAX.as_secs() < LOGIN_TIME_MAX.as_secs());
+// net: the pump, the mesh and the lanes.
 
-// ---- control ----
+/// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn.
+pub const ACCEPT_BACKLOG_MAX: i32 = 4_096;
+/// Connections accepted from one listener and turn by the epoll twin.
+pub const ACCEPTS_PER_TURN_MAX: u32 = 64;
+/// How long accepting rests when no descriptor is left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors kept free for the store, lookups and the admin port.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
+/// What we sent must be acknowledged after this time, or the connection breaks (RFC 5482).
+pub const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+/// After we shut our side down the far end has this long to close its own.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// Receive buffers of a shard's ring. A power of two, at most 32,768.
+pub const RECEIVE_BUFFERS: u16 = 2_048;
+/// Octets in one of them.
+pub const RECEIVE_BUFFER_BYTES: u32 = 2_048;
+/// Octets the epoll twin receives at once.
+pub const SCRATCH_BYTES: usize = 64 * 1_024;
+/// The longest spin before a shard sleeps, in microseconds.
+pub const SPIN_US_MAX: u32 = 50;
+/// Octets of one mesh ring, per ordered pair of shards. A power of two.
+pub const MESH_RING_BYTES: usize = 256 * 1_024;
+/// Longer records go by pointer, so one of them can't fill a ring.
+pub const MESH_INLINE_BYTES_MAX: usize = 16 * 1_024;
+/// Octets of records by pointer that may be under way in one mesh ring.
+pub const MESH_BOXED_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Octets that wait on the producer's side when a mesh ring is full.
+pub const MESH_OVERFLOW_BYTES_MAX: usize = 1_024 * 1_024;
+/// Records of other shards taken in one turn.
+pub const MESH_RECORDS_PER_TURN_MAX: u32 = 4_096;
+/// How long a shard with mesh records or connections to hand over that found no room may sleep.
+pub const MESH_RETRY: Duration = Duration::from_millis(1);
+/// Connections under way to one shard.
+pub const CROSSINGS_MAX: usize = 1_024;
+/// Connections of other shards taken in one turn.
+pub const CROSSINGS_PER_TURN_MAX: u32 = 256;
+/// Answers and orders waiting for one shard.
+pub const CONTROL_LANE_MAX: usize = 4_096;
+/// Answers and orders taken by a shard in one turn.
+pub const CONTROL_PER_TURN_MAX: u32 = 256;
+/// Questions of all shards waiting for the control thread.
+pub const QUESTIONS_MAX: usize = 8_192;
+// TLS.
+
+/// Certificates of one peer chain that are looked at; a longer chain is not judged.
+pub const TLS_CHAIN_CERTIFICATES_MAX: usize = 10;
+/// Names of one certificate that are kept; what stands behind them counts as absent.
+pub const TLS_NAMES_MAX: usize = 1_024;
+/// Bytes of clear text that go into one TLS record (RFC 8446, 5.1).
+pub const TLS_RECORD_BYTES_MAX: usize = 16_384;
+/// Our own certificate must be good for at least this long when it is loaded, in seconds.
+pub const TLS_OWN_VALIDITY_SECONDS_MIN: u64 = 3_600;
+
+// DNS.
+
+/// SRV records of one domain that are used, both services together.
+pub const DNS_SRV_MAX: usize = 64;
+/// Addresses of one domain that are tried, all hosts together.
+pub const DNS_ADDRESSES_MAX: usize = 64;
+/// Targets whose failure is remembered by one shard.
+pub const DNS_FAILURES_MAX: usize = 1_024;
+
+// The control thread.
 
 /// Operations that wait for the store; more are answered *busy* at once.
 pub const STORE_QUEUE_MAX: usize = 4_096;
@@ -176,3 +217,14 @@ pub const PASSWORD_BYTES_MAX: usize = 1_024;
 const _: () = assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX);
 // An address has 3,071 octets at most (RFC 7622, 3.1); few do, and a batch may be made smaller.
 const _: () = assert!(STORE_BULK_MAX * (1_024 + PASSWORD_BYTES_MAX) <= CTL_LINE_BYTES_MAX);
+
+const _: () = assert!(CLIENT_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
+const _: () = assert!(PEER_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
+const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES);
+const _: () = assert!(OUTBOX_BYTES_MAX <= 1_048_576);
+const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
+const _: () = assert!(OPENING_TIME_MAX.as_secs() < LOGIN_TIME_MAX.as_secs());
+const _: () = assert!(MESH_RING_BYTES.is_power_of_two());
+const _: () = assert!(MESH_INLINE_BYTES_MAX * 4 <= MESH_RING_BYTES);
+const _: () = assert!(MESH_OVERFLOW_BYTES_MAX > MESH_INLINE_BYTES_MAX);
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());

@@ -57,6 +57,11 @@ fn all(part: &[u8], class: u8) -> bool {
     part.iter().all(|&byte| is(byte, class))
 }
 
+/// The same as `all(part, RESOURCE)`, without a branch per byte: most of a long address is resource.
+fn all_printable(part: &[u8]) -> bool {
+    part.iter().fold(true, |all, byte| all & (0x20..0x7f).contains(byte))
+}
+
 /// The address if `raw` is its own normal form and plain to see as such. `None` says nothing.
 pub(super) fn already_normal(raw: &str) -> Option<AddressRef<'_>> {
     let bytes = raw.as_bytes();
@@ -74,7 +79,7 @@ pub(super) fn already_normal(raw: &str) -> Option<AddressRef<'_>> {
     if let Some(resource) = bytes.get(end + 1..) {
         // The byte at `end` is the slash: a domain ends nowhere else.
         let fits = !resource.is_empty() && resource.len() <= PART_OCTETS_MAX;
-        if !fits || !all(resource, RESOURCE) {
+        if !fits || !all_printable(resource) {
             return None;
         }
     }

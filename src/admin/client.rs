@@ -266,9 +266,8 @@ fn pairs(text: &mut String, result: &Value) {
 fn table(text: &mut String, result: &Value, columns: &[&str]) {
     let mut lines: Vec<Vec<String>> = vec![columns.iter().map(|it| it.to_uppercase()).collect()];
     for row in result.get("rows").and_then(Value::as_array).into_iter().flatten() {
-        lines.push(
-            columns.iter().map(|it| row.get(it).map_or_else(|| "-".into(), shown)).collect(),
-        );
+        lines
+            .push(columns.iter().map(|it| row.get(it).map_or_else(|| "-".into(), shown)).collect());
     }
     let mut widths = vec![0; columns.len()];
     for line in &lines {

@@ -5,6 +5,9 @@
 //! end of it.
 
 pub mod client;
+pub(crate) mod ctl;
+pub(crate) mod http;
+pub(crate) mod metrics;
 pub mod protocol;
 
 /// What a command tells the shell.

@@ -84,10 +84,7 @@ impl Request {
 
     /// Whether it changes something, so that it goes into the audit log.
     pub fn changes(&self) -> bool {
-        !matches!(
-            self,
-            Self::Status | Self::UserList { .. } | Self::Domains | Self::Streams { .. }
-        )
+        !matches!(self, Self::Status | Self::UserList { .. } | Self::Domains | Self::Streams { .. })
     }
 }
 

@@ -204,11 +204,3 @@ fn scope_v6(address: Ipv6Addr) -> Scope {
         _ => Scope::Public,
     }
 }
-
-/// What DNS said of a domain.
-#[derive(Clone, Debug)]
-pub struct Records {}
-
-/// Why there are no records.
-#[derive(Clone, Debug)]
-pub struct LookupFault {}

@@ -134,15 +134,17 @@ impl Pattern {
         match self {
             Self::Exact(name) => domain == name,
             Self::Any => true,
-            Self::Below(parent) => {
-                domain.strip_suffix(parent.as_str()).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            Self::Below(parent) => domain
+                .strip_suffix(parent.as_str())
+                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            Self::Label { before, after, parent } => {
+                domain.split_once('.').is_some_and(|(first, rest)| {
+                    rest == parent
+                        && first.len() > before.len() + after.len()
+                        && first.starts_with(before.as_str())
+                        && first.ends_with(after.as_str())
+                })
             }
-            Self::Label { before, after, parent } => domain.split_once('.').is_some_and(|(first, rest)| {
-                rest == parent
-                    && first.len() > before.len() + after.len()
-                    && first.starts_with(before.as_str())
-                    && first.ends_with(after.as_str())
-            }),
         }
     }
 

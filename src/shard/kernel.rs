@@ -4,14 +4,15 @@
 //! io_uring ring and over epoll, the simulated world over virtual time. All calls return at once;
 //! whatever takes time comes back as an [`Event`].
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::address::Address;
 use crate::dns;
 use crate::shard::settings::{ListenerId, Settings};
+use crate::time::{Moment, Now};
 use crate::tls;
-use crate::xmpp::sasl;
+use crate::xmpp::sasl::scram;
 
 /// A connection of this shard. The kernel side allots ids; a generation is never used twice for
 /// one index, so an event for a connection that is gone can be told from one for its successor.
@@ -67,7 +68,7 @@ pub enum Event<'a> {
     /// A connection came in. Nothing is read until [`Kernel::read`] asks for it.
     Accepted { conn: ConnId, listener: ListenerId, remote: SocketAddr },
     /// A connection that [`Kernel::connect`] asked for stands.
-    Connected { conn: ConnId, ticket: Ticket },
+    Connected { conn: ConnId, ticket: Ticket, remote: SocketAddr },
     /// It could not be made; `reason` is for the operator.
     ConnectFailed { ticket: Ticket, reason: &'static str },
     /// Bytes arrived.
@@ -93,13 +94,15 @@ pub enum Event<'a> {
 #[derive(Debug)]
 pub enum Question {
     /// The SCRAM keys of an account for one hash.
-    Credentials { ticket: Ticket, user: Address, hash: sasl::Hash },
+    Credentials { ticket: Ticket, user: Address, hash: scram::Hash },
     /// Is this the account's password? The costly derivation runs on a worker.
     Password { ticket: Ticket, user: Address, password: String },
     /// Where is this domain's XMPP server?
     Resolve { ticket: Ticket, domain: String },
+    /// Which addresses does this host have?
+    Addresses { ticket: Ticket, host: String },
     /// Whose certificate chain is this? The costly verification runs on a worker.
-    Judge { ticket: Ticket, chain: Vec<Vec<u8>>, side: tls::Side },
+    Judge { ticket: Ticket, chain: Vec<tls::Der>, usage: tls::Usage },
     /// The answer to [`Order::Report`].
     Report { ticket: Ticket, report: Box<crate::shard::Report> },
     /// Something an operator should read, at most once per kind and minute.
@@ -110,11 +113,13 @@ pub enum Question {
 #[derive(Debug)]
 pub enum Answer {
     /// `None`: no such account, or it has no keys for that hash.
-    Credentials { ticket: Ticket, credentials: Result<Option<sasl::Credentials>, Unavailable> },
+    Credentials { ticket: Ticket, credentials: Result<Option<scram::Credentials>, Unavailable> },
     /// True: the password is the account's.
     Password { ticket: Ticket, good: Result<bool, Unavailable> },
-    /// The records, or why there are none.
-    Resolved { ticket: Ticket, records: Result<dns::Records, dns::LookupFault> },
+    /// What the domain's two SRV names have.
+    Resolved { ticket: Ticket, direct: dns::Answer, starttls: dns::Answer },
+    /// Both families, at most 64; `None`: the name servers did not answer.
+    Addresses { ticket: Ticket, addresses: Option<Vec<IpAddr>> },
     /// What the chain shows.
     Judged { ticket: Ticket, verdict: Box<tls::Verdict> },
 }
@@ -140,6 +145,21 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
+/// What stands on a kernel: the shard in service, smaller things in tests.
+pub trait Engine {
+    /// One turn. `now` is read once, when the turn starts.
+    fn step<K: Kernel>(&mut self, now: Now, kernel: &mut K) -> Next;
+}
+
+/// What the engine wants after a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// The next turn is at this time at the latest; [`Moment::NEVER`]: when something comes.
+    pub deadline: Moment,
+    /// It was told to stop and is finished.
+    pub done: bool,
+}
+
 /// What the engine stands on.
 pub trait Kernel {
     /// The next event of this turn; `None` when there is nothing more to take now.
@@ -161,6 +181,93 @@ pub trait Kernel {
     /// Moves a connection that has no receive armed to another shard, after the send that may be
     /// out. Its id here is dead from now on and no event for it follows.
     fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: Box<crate::shard::Parcel>);
-    /// Asks the control thread.
-    fn ask(&mut self, question: Question) -> Result<(), Full>;
+    /// Asks the control thread; the question comes back if the lane is full.
+    fn ask(&mut self, question: Question) -> Result<(), Box<Question>>;
+    /// What the pump under this shard has counted so far.
+    fn net_counters(&self) -> NetCounters {
+        NetCounters::default()
+    }
+}
+
+/// Randomness for one engine, drawn by the kernel side so that a simulated world can repeat it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    /// For hash tables keyed by what peers choose.
+    pub hash: u64,
+    /// For stream ids, nonces and back-off.
+    pub ids: [u8; 32],
+}
+
+/// What a pump counts. All but the open connections only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetCounters {
+    /// Connections of this shard at this moment.
+    pub open: u64,
+    /// Connections that came in.
+    pub accepts: u64,
+    /// Times that accepting stopped for want of descriptors.
+    pub accept_pauses: u64,
+    /// Connections that were asked for and stood.
+    pub connects: u64,
+    /// Deliveries of bytes.
+    pub receives: u64,
+    /// Octets delivered.
+    pub received_bytes: u64,
+    /// Sends handed to the kernel, without the rests of partial ones.
+    pub sends: u64,
+    /// Octets the kernel took.
+    pub sent_bytes: u64,
+    /// Sends whose bytes the kernel did not take at once.
+    pub sends_partial: u64,
+    /// Turns of the engine.
+    pub turns: u64,
+    /// Calls into the kernel to submit or wait.
+    pub enters: u64,
+    /// Nanoseconds spent in turns.
+    pub busy_ns: u64,
+    /// Nanoseconds spent between turns, submission of what the turn asked for included.
+    pub waiting_ns: u64,
+    /// Receives that found no buffer and were armed again.
+    pub buffers_short: u64,
+    /// Records put into the mesh.
+    pub mesh_posts: u64,
+    /// Records that found their ring full and waited on our side.
+    pub mesh_overflows: u64,
+    /// Records refused because the waiting list was full too.
+    pub mesh_full: u64,
+    /// Other shards woken.
+    pub wakes: u64,
+    /// Connections handed to other shards.
+    pub handed_over: u64,
+    /// Connections taken over from other shards.
+    pub arrived: u64,
+}
+
+impl NetCounters {
+    /// By metric name.
+    pub fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("tandem_net_open", self.open),
+            ("tandem_net_accepts_total", self.accepts),
+            ("tandem_net_accept_pauses_total", self.accept_pauses),
+            ("tandem_net_connects_total", self.connects),
+            ("tandem_net_receives_total", self.receives),
+            ("tandem_net_received_bytes_total", self.received_bytes),
+            ("tandem_net_sends_total", self.sends),
+            ("tandem_net_sent_bytes_total", self.sent_bytes),
+            ("tandem_net_sends_partial_total", self.sends_partial),
+            ("tandem_net_turns_total", self.turns),
+            ("tandem_net_enters_total", self.enters),
+            ("tandem_net_busy_nanoseconds_total", self.busy_ns),
+            ("tandem_net_waiting_nanoseconds_total", self.waiting_ns),
+            ("tandem_net_buffers_short_total", self.buffers_short),
+            ("tandem_net_mesh_posts_total", self.mesh_posts),
+            ("tandem_net_mesh_overflows_total", self.mesh_overflows),
+            ("tandem_net_mesh_full_total", self.mesh_full),
+            ("tandem_net_wakes_total", self.wakes),
+            ("tandem_net_handed_over_total", self.handed_over),
+            ("tandem_net_arrived_total", self.arrived),
+        ]
+        .into_iter()
+    }
 }

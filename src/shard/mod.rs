@@ -2,14 +2,131 @@
 //!
 //! A shard takes events and `now`, decides, and hands back bytes and requests through the
 //! [`kernel::Kernel`] it is given. `net` gives it a real one, the simulated world a scripted one.
-//! Read `step.rs` first.
+//! Read `step.rs` first: it is one turn. From there: `client.rs` is a client until it has a
+//! resource, `bound.rs` its stanzas, `deliver.rs` the way to a local user, `peer_in.rs` and
+//! `peer_out.rs` the streams to and from other domains.
 
+mod account;
+mod bound;
+mod client;
+mod conn;
+mod counters;
+mod deliver;
 pub mod kernel;
+mod life;
+mod login;
+mod outbox;
+mod peer_in;
+mod peer_out;
+mod post;
+mod random;
+mod report;
+mod services;
 pub mod settings;
-pub mod report;
+mod step;
+mod table;
+mod tell;
 
-pub use report::{Notice, Report};
+use std::sync::Arc;
 
-/// A connection on its way to another shard: everything about it but the descriptor.
+pub use conn::Parcel;
+pub use report::{Notice, Report, StreamRow};
+
+use crate::home::Home;
+use crate::peer::Ways;
+use crate::shard::account::{Account, Outcomes};
+use crate::shard::counters::Counters;
+use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
+use crate::shard::post::Posts;
+use crate::shard::random::Random;
+use crate::shard::settings::Settings;
+use crate::shard::table::Table;
+use crate::stdx::Wheel;
+use crate::time::{Moment, Now};
+
+/// The engine of one core. Owns its connections and its users; shares nothing.
 #[derive(Debug)]
-pub struct Parcel {}
+pub struct Shard {
+    id: ShardId,
+    settings: Arc<Settings>,
+    now: Now,
+    conns: Table,
+    home: Home<ConnId>,
+    ways: Ways<ConnId>,
+    account: Account,
+    /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
+    outcomes: Vec<Outcomes>,
+    counters: Counters,
+    timers: Wheel<Timer>,
+    random: Random,
+    /// Connections with something to flush or to close in this turn.
+    dirty: Vec<ConnId>,
+    /// Connections with stanzas that are not known to have arrived.
+    owing: Vec<ConnId>,
+    posts: Posts,
+    requests: Vec<Request>,
+    /// Buffers for the next sends.
+    buffers: Vec<Vec<u8>>,
+    /// Clear text of the connection at hand.
+    plain: Vec<u8>,
+    /// A normalised address that differs from its written form.
+    scratch: String,
+    stopping: bool,
+    /// When the outboxes that owe acknowledgements are looked at next.
+    settle_at: Moment,
+    /// What the pump counted, as of this turn.
+    net: NetCounters,
+}
+
+/// What a timer of the wheel is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// Something of a connection may be overdue.
+    Conn(ConnId),
+    /// Something of a way may be overdue.
+    Way(Ticket),
+    /// Look at what nobody acknowledged.
+    Sweep,
+}
+
+/// What the kernel is asked at the end of the turn, in this order, after the sends.
+#[derive(Debug)]
+enum Request {
+    Read(ConnId, Read),
+    Close(ConnId, Ending),
+    Connect(Ticket, std::net::SocketAddr),
+    HandOver(ConnId, ShardId, Box<Parcel>),
+    Ask(Question),
+}
+
+impl Shard {
+    /// `seed` must come from the kernel's entropy in service: stream ids, nonces and the order of
+    /// hash tables derive from it.
+    pub fn new(id: ShardId, settings: Arc<Settings>, seed: [u8; 32]) -> Self {
+        let mut random = Random::new(seed);
+        let outcomes = vec![Outcomes::default(); usize::from(settings.shards)];
+        Self {
+            id,
+            now: Now::default(),
+            conns: Table::default(),
+            home: Home::new(random.number()),
+            ways: Ways::new(random.number()),
+            account: Account::default(),
+            outcomes,
+            counters: Counters::default(),
+            timers: Wheel::new(),
+            random,
+            dirty: Vec::new(),
+            owing: Vec::new(),
+            posts: Posts::default(),
+            requests: Vec::new(),
+            buffers: Vec::new(),
+            plain: Vec::new(),
+            scratch: String::new(),
+            stopping: false,
+            settle_at: Moment::NEVER,
+            net: NetCounters::default(),
+            settings,
+        }
+    }
+}

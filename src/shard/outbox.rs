@@ -26,6 +26,8 @@ pub(crate) struct Outbox {
     wire_written: u64,
     /// A send is out: the next waits for it.
     sending: bool,
+    /// It is on the shard's list of those that owe an acknowledgement.
+    pub(crate) listed: bool,
 }
 
 /// One accountable stanza in the outbox.
@@ -92,6 +94,19 @@ impl Outbox {
         !self.receipts.is_empty()
     }
 
+    /// Sends whose arrival nobody looked at yet.
+    pub(crate) fn flights(&self) -> usize {
+        self.flights.len()
+    }
+
+    /// It arrived on another shard with its connection: the send that was out is done, and nothing
+    /// accountable was in it.
+    pub(crate) fn arrived(&mut self) {
+        self.sending = false;
+        self.flights.clear();
+        assert!(self.receipts.is_empty(), "nothing is carried before a resource is bound");
+    }
+
     /// When the oldest stanza without an outcome was taken.
     pub(crate) fn oldest(&self) -> Option<Moment> {
         self.receipts.front().map(|r| r.since)
@@ -115,11 +130,20 @@ impl Outbox {
         bytes
     }
 
-    /// Takes what waits for a send under TLS: `seal` turns it into the octets of the wire.
-    pub(crate) fn take_sealed(&mut self, spare: Vec<u8>, seal: impl FnOnce(&[u8]) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
-        debug_assert!(!self.sending && spare.is_empty());
+    /// Takes what waits for a send under TLS: `seal` appends the octets of the wire to `wire`. A
+    /// buffer that is not needed comes back. Nothing is taken if nothing goes on the wire.
+    pub(crate) fn take_sealed(
+        &mut self,
+        spare: Vec<u8>,
+        wire: &mut Vec<u8>,
+        seal: impl FnOnce(&[u8], &mut Vec<u8>),
+    ) -> Vec<u8> {
+        debug_assert!(!self.sending && spare.is_empty() && wire.is_empty());
+        seal(&self.waiting, wire);
+        if wire.is_empty() {
+            return spare;
+        }
         let plain = std::mem::replace(&mut self.waiting, spare);
-        let wire = seal(&plain);
         let start = self.waiting_start;
         self.waiting_start += plain.len() as u64;
         self.wire_written += wire.len() as u64;
@@ -131,9 +155,9 @@ impl Outbox {
                 wire_end: self.wire_written,
                 lent: false,
             });
-            return (wire, Vec::new());
+            return Vec::new();
         }
-        (wire, plain)
+        plain
     }
 
     /// The send is done and its buffer is back; what is not needed any more is returned for the
@@ -191,7 +215,9 @@ impl Outbox {
                     .iter()
                     .map(|f| (f.plain_end - f.plain.len() as u64, f.plain.as_slice()))
                     .chain([(self.waiting_start, self.waiting.as_slice())])
-                    .find(|(from, bytes)| *from <= start && receipt.end <= from + bytes.len() as u64)?;
+                    .find(|(from, bytes)| {
+                        *from <= start && receipt.end <= from + bytes.len() as u64
+                    })?;
                 let from = usize::try_from(start - holder.0).ok()?;
                 Some((*receipt, holder.1.get(from..from + receipt.length as usize)?.to_vec()))
             })
@@ -236,7 +262,10 @@ mod tests {
     fn what_did_not_arrive_is_given_back_in_order() {
         let mut outbox = Outbox::default();
         add(&mut outbox, "<one/>");
-        let (wire, plain) = outbox.take_sealed(Vec::new(), |p| [b"##", p, b"##"].concat());
+        let mut wire = Vec::new();
+        let plain = outbox.take_sealed(Vec::new(), &mut wire, |p, w| {
+            w.extend_from_slice(&[b"##", p, b"##"].concat());
+        });
         assert_eq!((wire.as_slice(), plain.len()), (&b"##<one/>##"[..], 0));
         add(&mut outbox, "<two/>");
         outbox.buffer().extend_from_slice(b" ");

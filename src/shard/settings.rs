@@ -4,19 +4,11 @@ use std::sync::Arc;
 
 use crate::policy::{Policy, Security};
 use crate::tls;
+pub use crate::xmpp::stream::Party;
 
 /// Index into [`Settings::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u16);
-
-/// Who connects to a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Party {
-    /// XMPP clients of local users (RFC 6120, c2s).
-    Client,
-    /// XMPP servers of other domains (RFC 6120, s2s).
-    Peer,
-}
 
 /// One listening address as the engine sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +38,7 @@ pub struct Settings {
     /// Served domains, sorted by name.
     pub domains: Vec<Domain>,
     /// Certificates, for both roles.
-    pub tls: Arc<tls::Configs>,
+    pub tls: Arc<tls::CertStore>,
     /// Which foreign domains may be talked to, and how.
     pub policy: Arc<Policy>,
     /// Dialback secrets: the first is used, all are accepted (rotation). At least 32 octets each.

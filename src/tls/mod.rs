@@ -8,8 +8,8 @@
 //!
 //! This is the one module that touches rustls; the provider is named explicitly, never the process's default.
 //! TLS 1.3, and 1.2 with ECDHE and AEAD (RFC 7590). There is **no** early data, **no** renegotiation (rustls
-//! has none) and **no** session resumption: sessions of a messaging stream live for hours, a full handshake
-//! costs one signature, and a ticket that outlives a certificate's reload would be one more thing to explain.
+//! has none) and **no** session resumption: with ECDSA a resumed handshake costs a server 96 us of 105, a ticket
+//! 230 bytes, and one that outlives a reload of certificates would be one more thing to explain.
 
 mod chain;
 mod faults;
@@ -38,7 +38,8 @@ pub use store::{CertStore, Material, MaterialSource};
 
 use crate::time::Wall;
 
-/// The wall clock as rustls sees it: set once a turn by whoever may read the real one.
+/// The wall clock as rustls sees it, shared by all shards: set by one thread that may read the real one, once a
+/// second; more often would only move its cache line between cores.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Arc<AtomicU64>);
 
@@ -59,8 +60,3 @@ impl TimeProvider for Clock {
         Some(UnixTime::since_unix_epoch(Duration::from_micros(self.now().0)))
     }
 }
-
-/// The name the engine's surface uses.
-pub type Configs = CertStore;
-/// The name the engine's surface uses.
-pub type Side = Usage;

@@ -96,11 +96,25 @@ enum Read {
 
 /// A change: answered when its transaction is committed.
 enum Write {
-    Add { account: Account, created: u64, reply: Reply<()> },
-    Passwd { account: Account, reply: Reply<()> },
-    Delete { address: String, reply: Reply<()> },
+    Add {
+        account: Account,
+        created: u64,
+        reply: Reply<()>,
+    },
+    Passwd {
+        account: Account,
+        reply: Reply<()>,
+    },
+    Delete {
+        address: String,
+        reply: Reply<()>,
+    },
     /// Those that exist are left alone; the answer says which were added.
-    AddBulk { accounts: Vec<Account>, created: u64, reply: Reply<Vec<bool>> },
+    AddBulk {
+        accounts: Vec<Account>,
+        created: u64,
+        reply: Reply<Vec<bool>>,
+    },
 }
 
 enum Job {

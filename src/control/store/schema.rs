@@ -72,8 +72,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<i64, Fault> {
     for (from, step) in (0i64..).zip(STEPS) {
         // Another process may have done the step meanwhile, so the version is read again under
         // the write lock.
-        let transaction =
-            connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if version(&transaction)? != from {
             continue;
         }

@@ -64,9 +64,8 @@ impl Queue {
 pub(super) fn open(path: &Path) -> Result<Queue, OpenFault> {
     let connection = connect(path)?;
     let (to, from) = sync_channel(STORE_QUEUE_MAX);
-    let spawned = thread::Builder::new()
-        .name("tandem-store".into())
-        .spawn(move || serve(connection, &from));
+    let spawned =
+        thread::Builder::new().name("tandem-store".into()).spawn(move || serve(connection, &from));
     spawned.map_err(|error| OpenFault {
         path: path.into(),
         what: format!("its thread can't be started: {error}"),
@@ -93,9 +92,8 @@ fn connect(path: &Path) -> Result<Connection, OpenFault> {
             mend: "name another path for the store".into(),
         });
     }
-    let mode: String = connection
-        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
-        .map_err(fault)?;
+    let mode: String =
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(fault)?;
     if !mode.eq_ignore_ascii_case("wal") {
         return Err(OpenFault {
             path: path.into(),
@@ -131,8 +129,13 @@ fn connect(path: &Path) -> Result<Connection, OpenFault> {
 /// Makes the file, if there is none, readable for its owner only: keys are secrets. SQLite gives
 /// the log files beside it the same mode.
 fn create(path: &Path) -> io::Result<()> {
-    let made: io::Result<File> =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let made: io::Result<File> = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
     made.map(drop)
 }
 
@@ -172,19 +175,18 @@ fn open_fault(path: &Path, error: &rusqlite::Error) -> OpenFault {
             "the file or its directory can't be written by this user",
             "give both to the user that runs tandem (SQLite keeps its log beside the file)",
         ),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => (
-            "another process holds the file",
-            "end it; `fuser FILE` names it",
-        ),
-        Some(ErrorCode::DiskFull) => ("the disk is full", "make room"),
-        Some(ErrorCode::SystemIoFailure) => {
-            ("the disk reports errors", "look at the kernel's log")
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            ("another process holds the file", "end it; `fuser FILE` names it")
         }
-        _ => return OpenFault {
-            path: path.into(),
-            what: error.to_string(),
-            mend: "look at the file and its directory".into(),
-        },
+        Some(ErrorCode::DiskFull) => ("the disk is full", "make room"),
+        Some(ErrorCode::SystemIoFailure) => ("the disk reports errors", "look at the kernel's log"),
+        _ => {
+            return OpenFault {
+                path: path.into(),
+                what: error.to_string(),
+                mend: "look at the file and its directory".into(),
+            };
+        }
     };
     OpenFault { path: path.into(), what: format!("{what} ({error})"), mend: mend.into() }
 }
@@ -256,7 +258,11 @@ fn apply_all(
         match write {
             Write::Add { account, created, reply } => {
                 let added = add(&transaction, &account, created);
-                pend(pending, reply, added.map(|new| if new { Ok(()) } else { Err(Fault::Exists) }))?;
+                pend(
+                    pending,
+                    reply,
+                    added.map(|new| if new { Ok(()) } else { Err(Fault::Exists) }),
+                )?;
             }
             Write::AddBulk { accounts, created, reply } => {
                 let added: rusqlite::Result<Vec<bool>> =
@@ -371,16 +377,15 @@ fn answer(connection: &Connection, read: Read) {
         Read::List { after, rows, reply } => send(reply, list(connection, &after, rows)),
         Read::Count { reply } => send(
             reply,
-            connection.query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0))
+            connection
+                .query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0))
                 .map(|it| u64::try_from(it).unwrap_or(0)),
         ),
     }
 }
 
 fn exists(connection: &Connection, address: &str) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("SELECT 1 FROM accounts WHERE address = ?1")?
-        .exists(params![address])
+    connection.prepare_cached("SELECT 1 FROM accounts WHERE address = ?1")?.exists(params![address])
 }
 
 fn credentials(

@@ -1,0 +1,209 @@
+//! Who gets a stanza for a local user: RFC 6121, 8.5 as code, checked against its table.
+//!
+//! Where the RFC leaves a choice: an error instead of silence, and the resources with the highest
+//! priority instead of all. Does **not** store anything yet, so what the RFC lets us store comes
+//! back as `service-unavailable`, and every account counts as existing: the answers are the same.
+
+use crate::address::AddressRef;
+use crate::envelope::{Kind, Purpose};
+use crate::home::{Home, Resource};
+use crate::xmpp::fault::StanzaFault;
+
+/// What becomes of a stanza for a local user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delivery<K> {
+    /// The connections that get it.
+    To(Receivers<K>),
+    /// The sender is told.
+    Refused(StanzaFault),
+    /// The RFC orders silence.
+    Discarded,
+    /// The server answers on the user's behalf (RFC 6121, 8.5.1).
+    Server,
+}
+
+/// One receiver in nearly every case, so no allocation for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Receivers<K> {
+    One(K),
+    Several(Vec<K>),
+}
+
+impl<K: Copy + PartialEq> Home<K> {
+    /// Who gets a stanza of this kind and purpose for `to`, which has a local part here.
+    pub fn deliver(&self, to: AddressRef<'_>, kind: Kind, purpose: Purpose) -> Delivery<K> {
+        if to.resource().is_some() {
+            if let Some(resource) = self.find(to) {
+                return Self::exact(resource, kind, purpose);
+            }
+            return self.unmatched(to, kind, purpose);
+        }
+        match kind {
+            Kind::Message => self.message_to_bare(to, purpose),
+            Kind::Presence => self.presence_to_bare(to, purpose),
+            Kind::Iq => match purpose {
+                // RFC 6121, 8.5.2.1.3: the server answers, or says that it can't.
+                Purpose::Get | Purpose::Set => Delivery::Server,
+                _ => Delivery::Discarded,
+            },
+        }
+    }
+
+    /// RFC 6121, 8.5.3.1: the full address matches a connected resource.
+    fn exact(resource: &Resource<K>, kind: Kind, purpose: Purpose) -> Delivery<K> {
+        match (kind, purpose) {
+            // RFC 6121, 3.1.3: subscriptions are dealt with as if sent to the bare address.
+            (Kind::Presence, p) if is_subscription(p) => {
+                Delivery::Refused(StanzaFault::ServiceUnavailable)
+            }
+            (Kind::Presence, Purpose::Probe) => Delivery::Discarded,
+            _ => Delivery::To(Receivers::One(resource.key)),
+        }
+    }
+
+    /// RFC 6121, 8.5.3.2: no such resource.
+    fn unmatched(&self, to: AddressRef<'_>, kind: Kind, purpose: Purpose) -> Delivery<K> {
+        match (kind, purpose) {
+            // A chat goes on as if it had been sent to the bare address.
+            (Kind::Message, Purpose::Chat) => self.message_to_bare(to, purpose),
+            (Kind::Message, Purpose::Error) => Delivery::Discarded,
+            (Kind::Message, _) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            (Kind::Presence, p) if is_subscription(p) => {
+                Delivery::Refused(StanzaFault::ServiceUnavailable)
+            }
+            (Kind::Presence, _) => Delivery::Discarded,
+            (Kind::Iq, Purpose::Get | Purpose::Set) => {
+                Delivery::Refused(StanzaFault::ServiceUnavailable)
+            }
+            (Kind::Iq, _) => Delivery::Discarded,
+        }
+    }
+
+    /// RFC 6121, 8.5.2.1.1 and 8.5.2.2.1.
+    fn message_to_bare(&self, to: AddressRef<'_>, purpose: Purpose) -> Delivery<K> {
+        if purpose == Purpose::Error {
+            return Delivery::Discarded;
+        }
+        if purpose == Purpose::Groupchat {
+            return Delivery::Refused(StanzaFault::ServiceUnavailable);
+        }
+        let all = self.resources(to.bare());
+        let priority =
+            |r: &Resource<K>| r.available.as_ref().map(|a| a.priority).filter(|p| *p >= 0);
+        let Some(highest) = all.iter().filter_map(priority).max() else {
+            return match purpose {
+                Purpose::Headline => Delivery::Discarded,
+                _ => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            };
+        };
+        // Headlines go to all that want messages, the rest to the most available.
+        let least = if purpose == Purpose::Headline { 0 } else { highest };
+        receivers(all.iter().filter(|r| priority(r).is_some_and(|p| p >= least)))
+    }
+
+    /// RFC 6121, 8.5.2.1.2.
+    fn presence_to_bare(&self, to: AddressRef<'_>, purpose: Purpose) -> Delivery<K> {
+        match purpose {
+            Purpose::Available | Purpose::Unavailable => {
+                receivers(self.resources(to.bare()).iter().filter(|r| r.available.is_some()))
+            }
+            p if is_subscription(p) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            _ => Delivery::Discarded,
+        }
+    }
+}
+
+fn is_subscription(purpose: Purpose) -> bool {
+    use Purpose::{Subscribe, Subscribed, Unsubscribe, Unsubscribed};
+    matches!(purpose, Subscribe | Subscribed | Unsubscribe | Unsubscribed)
+}
+
+fn receivers<'a, K: Copy + 'a>(chosen: impl Iterator<Item = &'a Resource<K>>) -> Delivery<K> {
+    let mut chosen = chosen.map(|r| r.key);
+    match (chosen.next(), chosen.next()) {
+        (None, _) => Delivery::Discarded,
+        (Some(one), None) => Delivery::To(Receivers::One(one)),
+        (Some(one), Some(two)) => {
+            Delivery::To(Receivers::Several([one, two].into_iter().chain(chosen).collect()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::home::Available;
+
+    /// Resources as `name:priority`; without a priority it is connected only.
+    fn home(resources: &[(&str, Option<i8>)]) -> Home<u32> {
+        let mut home = Home::new(7);
+        for (key, (name, priority)) in (0_u32..).zip(resources) {
+            home.bind("romeo@example.net", name, key).unwrap();
+            home.resource_mut("romeo@example.net", key).unwrap().available =
+                priority.map(|priority| Available { priority, stanza: Box::default() });
+        }
+        home
+    }
+
+    fn row(home: &Home<u32>, to: &str, kind: Kind, purpose: Purpose) -> String {
+        let to = Address::parse(to).unwrap();
+        match home.deliver(to.view(), kind, purpose) {
+            Delivery::To(Receivers::One(k)) => format!("to {k}"),
+            Delivery::To(Receivers::Several(all)) => format!("to {all:?}"),
+            Delivery::Refused(fault) => fault.name().to_owned(),
+            Delivery::Discarded => "silence".to_owned(),
+            Delivery::Server => "server".to_owned(),
+        }
+    }
+
+    /// Table: `delivery.table`.
+    #[test]
+    fn the_table_of_rfc_6121_section_8_5() {
+        use Purpose::{
+            Available, Chat, Error, Get, Groupchat, Headline, Normal, Probe, Result, Set,
+            Subscribe, Unavailable,
+        };
+        let worlds: [(&str, &[(&str, Option<i8>)]); 5] = [
+            ("nobody", &[]),
+            ("connected only", &[("a", None)]),
+            ("negative", &[("a", Some(-1))]),
+            ("one", &[("a", Some(0))]),
+            ("several", &[("a", Some(5)), ("b", Some(5)), ("c", Some(1)), ("d", Some(-1))]),
+        ];
+        let stanzas = [
+            (Kind::Message, &[Normal, Chat, Groupchat, Headline, Error][..]),
+            (Kind::Presence, &[Available, Unavailable, Probe, Subscribe, Error]),
+            (Kind::Iq, &[Get, Set, Result, Error]),
+        ];
+        let mut table = String::new();
+        for (world, resources) in worlds {
+            let home = home(resources);
+            for to in ["romeo@example.net", "romeo@example.net/a", "romeo@example.net/gone"] {
+                for (kind, purposes) in stanzas {
+                    for purpose in purposes {
+                        let result = row(&home, to, kind, *purpose);
+                        let kind = kind.name();
+                        table +=
+                            &format!("{world:<15} {to:<24} {kind:<9} {purpose:?} -> {result}\n");
+                    }
+                }
+            }
+        }
+        crate::stdx::table::check(
+            "src/home/delivery.table",
+            &table,
+            include_str!("delivery.table"),
+        );
+    }
+
+    #[test]
+    fn a_name_bound_twice_replaces_the_first() {
+        let mut home = home(&[("a", Some(0))]);
+        let old = home.bind("romeo@example.net", "a", 9).unwrap().unwrap();
+        assert_eq!(old.key, 0);
+        assert!(home.unbind("romeo@example.net", 0).is_none(), "it is somebody else's now");
+        assert!(home.unbind("romeo@example.net", 9).is_some());
+        assert_eq!(home.users(), 0);
+    }
+}

@@ -1,0 +1,102 @@
+//! One connection as the engine sees it: the reading half, TLS, and what its stream has reached.
+//!
+//! Holds no buffer while idle: `tail` has octets only between the halves of a frame.
+
+use std::net::SocketAddr;
+
+use crate::address::Address;
+use crate::shard::client::Login;
+use crate::shard::kernel::{ConnId, Ending, ShardId};
+use crate::shard::peer_in::PeerIn;
+use crate::shard::peer_out::PeerOut;
+use crate::time::Moment;
+use crate::tls;
+use crate::xmpp::frame::Framer;
+
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) id: ConnId,
+    pub(crate) role: Role,
+    pub(crate) framer: Framer,
+    /// An unfinished frame, in clear text.
+    pub(crate) tail: Vec<u8>,
+    pub(crate) tls: Option<Box<tls::Session>>,
+    pub(crate) remote: SocketAddr,
+    pub(crate) opened: Moment,
+    /// When something was last heard.
+    pub(crate) heard: Moment,
+    /// When to look after it next. The wheel may hold an earlier token: it is set anew then.
+    pub(crate) deadline: Moment,
+    pub(crate) armed: Moment,
+    /// An answer of the control thread is awaited: frames wait in `tail`.
+    pub(crate) parked: bool,
+    /// It is to move to this shard, where the bind request with this id is answered.
+    pub(crate) moving: Option<(ShardId, String)>,
+    /// Its own outbox is full: it is not read until that has drained.
+    pub(crate) choked: bool,
+    /// It moves or has proven who it is: from then on it is read as a stream.
+    pub(crate) streaming: bool,
+    /// The far end said what it had to say and closed its stream, or we ours.
+    pub(crate) closing: Option<Ending>,
+    /// The closing was handed to the kernel: `Gone` follows.
+    pub(crate) closed: bool,
+}
+
+/// What the connection is for.
+#[derive(Debug)]
+pub(crate) enum Role {
+    /// A client that has no resource yet.
+    Login(Box<Login>),
+    /// A client with a resource.
+    Bound(Box<Bound>),
+    /// A peer connected to us.
+    PeerIn(Box<PeerIn>),
+    /// We connected to a peer.
+    PeerOut(Box<PeerOut>),
+}
+
+/// A client that has bound a resource.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// Its full address.
+    pub(crate) address: Address,
+    /// `xml:lang` of its stream header, inherited by its stanzas (RFC 6120, 4.7.4).
+    pub(crate) lang: Option<Box<str>>,
+}
+
+impl Conn {
+    pub(crate) fn new(id: ConnId, role: Role, remote: SocketAddr, now: Moment) -> Self {
+        Self {
+            id,
+            role,
+            framer: Framer::default(),
+            tail: Vec::new(),
+            tls: None,
+            remote,
+            opened: now,
+            heard: now,
+            deadline: Moment::NEVER,
+            armed: Moment::NEVER,
+            parked: false,
+            moving: None,
+            choked: false,
+            streaming: false,
+            closing: None,
+            closed: false,
+        }
+    }
+
+    /// What it says is not listened to any more.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+}
+
+/// A connection on its way to another shard: everything about it but the descriptor.
+#[derive(Debug)]
+pub struct Parcel {
+    pub(crate) conn: Box<Conn>,
+    pub(crate) outbox: crate::shard::outbox::Outbox,
+    /// The `id` of the bind request, answered where the connection arrives.
+    pub(crate) bind_id: String,
+}

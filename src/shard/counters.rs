@@ -1,0 +1,149 @@
+//! What a shard counts. Plain numbers that only the shard touches; the control thread gets copies.
+//!
+//! Long on purpose of one list: every counter has its metric name here and nowhere else.
+
+use crate::envelope::Kind;
+use crate::shard::account::Account;
+use crate::shard::kernel::NetCounters;
+use crate::xmpp::fault::{StanzaFault, StreamFault};
+use crate::xmpp::sasl::SaslFault;
+
+/// Since the process started.
+#[derive(Clone, Debug)]
+pub(crate) struct Counters {
+    pub(crate) accepted: u64,
+    pub(crate) gone: u64,
+    pub(crate) bound: u64,
+    pub(crate) replaced: u64,
+    pub(crate) logins: u64,
+    pub(crate) moved_in: u64,
+    pub(crate) moved_out: u64,
+    pub(crate) tls_handshakes: u64,
+    pub(crate) tls_failures: u64,
+    pub(crate) pipelined_before_tls: u64,
+    pub(crate) prelogin_limits: u64,
+    pub(crate) login_timeouts: u64,
+    pub(crate) resources_refused: u64,
+    pub(crate) choked: u64,
+    pub(crate) outbox_full: u64,
+    pub(crate) stalled: u64,
+    pub(crate) undelivered: u64,
+    pub(crate) mesh_full: u64,
+    pub(crate) control_full: u64,
+    pub(crate) policy_denied: u64,
+    pub(crate) peer_streams_in: u64,
+    pub(crate) peer_streams_out: u64,
+    pub(crate) peer_setup_failed: u64,
+    pub(crate) dialback_valid: u64,
+    pub(crate) dialback_invalid: u64,
+    pub(crate) dialback_failed: u64,
+    pub(crate) dialback_unsolicited: u64,
+    pub(crate) stream_faults: Vec<u64>,
+    pub(crate) stanza_faults: Vec<u64>,
+    pub(crate) sasl_faults: Vec<u64>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            accepted: 0,
+            gone: 0,
+            bound: 0,
+            replaced: 0,
+            logins: 0,
+            moved_in: 0,
+            moved_out: 0,
+            tls_handshakes: 0,
+            tls_failures: 0,
+            pipelined_before_tls: 0,
+            prelogin_limits: 0,
+            login_timeouts: 0,
+            resources_refused: 0,
+            choked: 0,
+            outbox_full: 0,
+            stalled: 0,
+            undelivered: 0,
+            mesh_full: 0,
+            control_full: 0,
+            policy_denied: 0,
+            peer_streams_in: 0,
+            peer_streams_out: 0,
+            peer_setup_failed: 0,
+            dialback_valid: 0,
+            dialback_invalid: 0,
+            dialback_failed: 0,
+            dialback_unsolicited: 0,
+            stream_faults: vec![0; StreamFault::ALL.len()],
+            stanza_faults: vec![0; StanzaFault::ALL.len()],
+            sasl_faults: vec![0; SaslFault::ALL.len()],
+        }
+    }
+}
+
+/// A metric's name, its labels, its value.
+pub(crate) type Figure = (&'static str, Vec<(&'static str, &'static str)>, u64);
+
+impl Counters {
+    /// Everything as metrics. Counters end in `_total`, the rest are gauges.
+    pub(crate) fn figures(&self, account: &Account, net: &NetCounters, out: &mut Vec<Figure>) {
+        for kind in Kind::ALL {
+            for (name, value) in account.figures(kind) {
+                let labels = vec![("kind", kind.name())];
+                out.push(match name {
+                    "offered" => ("tandem_stanzas_offered_total", labels, value),
+                    "refused" => ("tandem_stanzas_refused_total", labels, value),
+                    "taken" => ("tandem_stanzas_taken_total", labels, value),
+                    "in_flight" => ("tandem_stanzas_in_flight", labels, value),
+                    outcome => {
+                        let labels = vec![("kind", kind.name()), ("outcome", outcome)];
+                        ("tandem_stanzas_closed_total", labels, value)
+                    }
+                });
+            }
+        }
+        out.extend(self.plain().map(|(name, value)| (name, Vec::new(), value)));
+        out.extend(net.figures().map(|(name, value)| (name, Vec::new(), value)));
+        for (fault, value) in StreamFault::ALL.iter().zip(&self.stream_faults) {
+            out.push(("tandem_stream_errors_total", vec![("reason", fault.name())], *value));
+        }
+        for (fault, value) in StanzaFault::ALL.iter().zip(&self.stanza_faults) {
+            out.push(("tandem_stanza_errors_total", vec![("reason", fault.name())], *value));
+        }
+        for (fault, value) in SaslFault::ALL.iter().zip(&self.sasl_faults) {
+            out.push(("tandem_auth_failures_total", vec![("reason", fault.name())], *value));
+        }
+    }
+
+    fn plain(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("tandem_connections_accepted_total", self.accepted),
+            ("tandem_connections_gone_total", self.gone),
+            ("tandem_resources_bound_total", self.bound),
+            ("tandem_resources_replaced_total", self.replaced),
+            ("tandem_resources_refused_total", self.resources_refused),
+            ("tandem_logins_total", self.logins),
+            ("tandem_connections_moved_in_total", self.moved_in),
+            ("tandem_connections_moved_out_total", self.moved_out),
+            ("tandem_tls_handshakes_total", self.tls_handshakes),
+            ("tandem_tls_failures_total", self.tls_failures),
+            ("tandem_pipelined_before_tls_total", self.pipelined_before_tls),
+            ("tandem_prelogin_limits_hit_total", self.prelogin_limits),
+            ("tandem_login_timeouts_total", self.login_timeouts),
+            ("tandem_readers_choked_total", self.choked),
+            ("tandem_outbox_full_total", self.outbox_full),
+            ("tandem_connections_stalled_total", self.stalled),
+            ("tandem_stanzas_undelivered_total", self.undelivered),
+            ("tandem_mesh_full_total", self.mesh_full),
+            ("tandem_control_full_total", self.control_full),
+            ("tandem_policy_denied_total", self.policy_denied),
+            ("tandem_peer_streams_in_total", self.peer_streams_in),
+            ("tandem_peer_streams_out_total", self.peer_streams_out),
+            ("tandem_peer_setup_failed_total", self.peer_setup_failed),
+            ("tandem_dialback_valid_total", self.dialback_valid),
+            ("tandem_dialback_invalid_total", self.dialback_invalid),
+            ("tandem_dialback_failed_total", self.dialback_failed),
+            ("tandem_dialback_unsolicited_total", self.dialback_unsolicited),
+        ]
+        .into_iter()
+    }
+}

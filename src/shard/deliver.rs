@@ -1,0 +1,295 @@
+//! The way of a stanza once its sender is known: to a local user's resources, to another shard,
+//! to a peer's way, or back as an error.
+
+use crate::address::AddressRef;
+use crate::envelope::{Kind, Purpose};
+use crate::home::{Delivery, Receivers};
+use crate::limits::SWEEP_EVERY;
+use crate::route::{shard_of, shard_of_domain};
+use crate::shard::account::{Account, Origin, Outcome, Outcomes};
+use crate::shard::conn::Role;
+use crate::shard::kernel::{ConnId, Kernel, ShardId};
+use crate::shard::outbox::{Outbox, Receipt};
+use crate::shard::post::Record;
+use crate::shard::{Shard, Timer};
+use crate::time::Moment;
+use crate::xmpp::fault::StanzaFault;
+use crate::xmpp::frame::Content;
+use crate::xmpp::splice::{self, Edits, Unforwardable};
+use crate::xmpp::stanza::Stanza;
+
+/// A stanza on its way, with all that routing asks of it.
+#[derive(Clone, Debug)]
+pub(super) struct Carry<'a> {
+    /// On whose account; `None`: an answer of ours, or a copy beside the one that counts.
+    pub(super) origin: Option<Origin>,
+    pub(super) since: Moment,
+    pub(super) kind: Kind,
+    pub(super) purpose: Purpose,
+    pub(super) from: AddressRef<'a>,
+    pub(super) to: AddressRef<'a>,
+    pub(super) text: Text<'a>,
+}
+
+/// The octets of a stanza: as they came, with the edits that make them another's; or as written.
+#[derive(Clone, Debug)]
+pub(super) enum Text<'a> {
+    Original {
+        frame: &'a [u8],
+        stanza: &'a Stanza,
+        edits: Edits<'a>,
+    },
+    /// Complete, in the namespace of the receiver's stream.
+    Written(&'a [u8]),
+}
+
+impl Text<'_> {
+    /// Appends the stanza for a receiver whose stream has the same content namespace.
+    #[inline]
+    pub(super) fn append(&self, out: &mut Vec<u8>) -> Result<usize, Unforwardable> {
+        let start = out.len();
+        match self {
+            Self::Original { frame, stanza, edits } => splice::forward(frame, stanza, edits, out)?,
+            Self::Written(text) => out.extend_from_slice(text),
+        }
+        Ok(out.len() - start)
+    }
+
+    /// The same for a receiver whose stream has the other content namespace.
+    pub(super) fn append_exchanged(&self, out: &mut Vec<u8>) -> Result<usize, Unforwardable> {
+        match self {
+            Self::Original { frame, stanza, edits } => {
+                let edits = Edits { exchange: true, ..*edits };
+                Text::Original { frame, stanza, edits }.append(out)
+            }
+            Self::Written(_) => self.append(out),
+        }
+    }
+}
+
+impl Shard {
+    /// Where a stanza goes: to us, to a local user, to another domain.
+    pub(super) fn route(&mut self, carry: &Carry<'_>) {
+        if self.settings.domain(carry.to.domain()).is_none() {
+            return self.to_peer(carry);
+        }
+        if carry.to.local().is_none() {
+            return self.serve(carry);
+        }
+        let home = ShardId(shard_of(carry.to.slot(), self.settings.shards));
+        if home == self.id {
+            self.deliver(carry);
+        } else if self.posts.stanza(home, Record::Stanza, carry, false).is_err() {
+            self.bounce(carry, StanzaFault::NotAcceptable);
+        }
+    }
+
+    /// On the home shard of `to`.
+    pub(super) fn deliver(&mut self, carry: &Carry<'_>) {
+        match self.home.deliver(carry.to, carry.kind, carry.purpose) {
+            Delivery::To(Receivers::One(id)) => self.hand_to(id, carry),
+            Delivery::To(Receivers::Several(ids)) => {
+                let mut copy = carry.clone();
+                for id in ids {
+                    self.hand_to(id, &copy);
+                    // One of them counts; the others get a copy.
+                    copy.origin = None;
+                }
+            }
+            Delivery::Refused(fault) => self.bounce(carry, fault),
+            Delivery::Discarded => self.outcome(carry.origin, Outcome::ByRule),
+            Delivery::Server => self.serve(carry),
+        }
+    }
+
+    /// Into the outbox of a receiver.
+    pub(super) fn hand_to(&mut self, id: ConnId, carry: &Carry<'_>) {
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else {
+            return self.bounce(carry, StanzaFault::RecipientUnavailable);
+        };
+        if first {
+            self.dirty.push(id);
+        }
+        if !outbox.has_room() {
+            self.counters.outbox_full += 1;
+            return self.bounce(carry, StanzaFault::ResourceConstraint);
+        }
+        match (carry.text.append(outbox.buffer()), carry.origin) {
+            (Err(_), _) => self.bounce(carry, StanzaFault::NotAcceptable),
+            (Ok(_), None) => {}
+            (Ok(length), Some(origin)) => {
+                outbox.receipt(length, origin, carry.since);
+                if !std::mem::replace(&mut outbox.listed, true) {
+                    self.owe(id);
+                }
+            }
+        }
+    }
+
+    /// This connection owes an acknowledgement.
+    pub(super) fn owe(&mut self, id: ConnId) {
+        if self.owing.is_empty() {
+            self.settle_at = self.now.moment + SWEEP_EVERY;
+            self.timers.set(self.settle_at, Timer::Sweep);
+        }
+        self.owing.push(id);
+    }
+
+    /// To another domain, through the shard that owns the way there.
+    fn to_peer(&mut self, carry: &Carry<'_>) {
+        if !self.settings.policy.verdict(carry.to.domain()).0.allow {
+            self.counters.policy_denied += 1;
+            return self.bounce(carry, StanzaFault::NotAllowed);
+        }
+        let owner = ShardId(shard_of_domain(carry.to.domain(), self.settings.shards));
+        if owner == self.id {
+            let mut text = Vec::new();
+            match carry.text.append_exchanged(&mut text) {
+                Ok(_) => self.to_way(&Carry { text: Text::Written(&text), ..carry.clone() }),
+                Err(_) => self.bounce(carry, StanzaFault::NotAcceptable),
+            }
+        } else if self.posts.stanza(owner, Record::Outbound, carry, true).is_err() {
+            self.bounce(carry, StanzaFault::NotAcceptable);
+        }
+    }
+
+    /// Sends an answer of ours, which is on nobody's account.
+    pub(super) fn answer(
+        &mut self,
+        from: AddressRef<'_>,
+        to: AddressRef<'_>,
+        kind: Kind,
+        purpose: Purpose,
+        text: &[u8],
+    ) {
+        let text = Text::Written(text);
+        self.route(&Carry { origin: None, since: self.now.moment, kind, purpose, from, to, text });
+    }
+
+    /// Tells the sender that his stanza went nowhere, if he may be told.
+    pub(super) fn bounce(&mut self, carry: &Carry<'_>, fault: StanzaFault) {
+        if !carry.purpose.answerable() {
+            return self.outcome(carry.origin, Outcome::ByRule);
+        }
+        self.outcome(carry.origin, Outcome::Bounced);
+        self.counters.stanza_faults[fault.index()] += 1;
+        let mut text = Vec::new();
+        let (from, to) = (Some(carry.to.full()), Some(carry.from.full()));
+        match &carry.text {
+            Text::Original { frame, stanza, .. } => {
+                splice::error_reply(frame, stanza, fault, from, to, None, &mut text);
+            }
+            Text::Written(written) => {
+                let Some(stanza) = reread(written) else { return };
+                splice::error_reply(written, &stanza, fault, from, to, None, &mut text);
+            }
+        }
+        self.answer(carry.to, carry.from, carry.kind, Purpose::Error, &text);
+    }
+
+    /// A stanza whose connection broke before it arrived: another resource, or back.
+    pub(super) fn another_way(&mut self, receipt: Receipt, written: &[u8]) {
+        let origin = receipt.origin;
+        let (mut a, mut b) = (String::new(), String::new());
+        let Some(stanza) = reread(written) else {
+            return self.outcome(Some(origin), Outcome::ByRule);
+        };
+        let (Some(from), Some(to)) = (stanza.from, stanza.to) else {
+            return self.outcome(Some(origin), Outcome::ByRule);
+        };
+        let (from, to) = (from.value(written), to.value(written));
+        let (Ok(from), Ok(to)) = (AddressRef::parse(&from, &mut a), AddressRef::parse(&to, &mut b))
+        else {
+            return self.outcome(Some(origin), Outcome::ByRule);
+        };
+        let purpose = Purpose::read(origin.kind, stanza.type_.map(|t| t.raw(written)));
+        let carry = Carry {
+            origin: Some(origin),
+            since: receipt.since,
+            kind: origin.kind,
+            purpose: purpose.unwrap_or(Purpose::Normal),
+            from,
+            to,
+            text: Text::Written(written),
+        };
+        if self.settings.domain(to.domain()).is_some() {
+            self.deliver(&carry);
+        } else {
+            self.bounce(&carry, StanzaFault::RemoteServerTimeout);
+        }
+    }
+
+    /// An account is closed: here, or at the end of the turn on the shard that opened it.
+    pub(super) fn outcome(&mut self, origin: Option<Origin>, outcome: Outcome) {
+        let Some(origin) = origin else { return };
+        if origin.shard == self.id.0 {
+            self.account.close(origin.kind, outcome, 1);
+        } else if let Some(outcomes) = self.outcomes.get_mut(usize::from(origin.shard)) {
+            outcomes.add(origin.kind, outcome);
+        }
+    }
+
+    /// What this connection's far end has acknowledged by now; false: it owes nothing any more.
+    pub(super) fn acknowledged<K: Kernel>(&mut self, id: ConnId, kernel: &mut K) -> bool {
+        let unconfirmed = match self.conns.get(id) {
+            None => return false,
+            Some(conn) => matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
+        };
+        let Some(outbox) = self.conns.outbox(id) else { return false };
+        let books = Books {
+            account: &mut self.account,
+            outcomes: &mut self.outcomes,
+            shard: self.id,
+            unconfirmed,
+        };
+        let spares = &mut self.buffers;
+        look(outbox, id, kernel, books, |buffer| spares.push(buffer));
+        outbox.listed = outbox.is_owing();
+        outbox.listed
+    }
+}
+
+/// Where a look at an outbox writes what it finds.
+pub(super) struct Books<'a> {
+    pub(super) account: &'a mut Account,
+    pub(super) outcomes: &'a mut [Outcomes],
+    pub(super) shard: ShardId,
+    /// The far end is a peer, which acknowledges nothing but by TCP.
+    pub(super) unconfirmed: bool,
+}
+
+impl Books<'_> {
+    pub(super) fn close(&mut self, origin: Origin) {
+        let outcome = if self.unconfirmed { Outcome::Unconfirmed } else { Outcome::Delivered };
+        if origin.shard == self.shard.0 {
+            self.account.close(origin.kind, outcome, 1);
+        } else if let Some(outcomes) = self.outcomes.get_mut(usize::from(origin.shard)) {
+            outcomes.add(origin.kind, outcome);
+        }
+    }
+}
+
+/// Closes the accounts of what the far end's kernel has acknowledged.
+pub(super) fn look<K: Kernel>(
+    outbox: &mut Outbox,
+    id: ConnId,
+    kernel: &mut K,
+    mut books: Books<'_>,
+    mut free: impl FnMut(Vec<u8>),
+) {
+    let unacknowledged = kernel.unacknowledged(id);
+    outbox.acknowledge(
+        unacknowledged,
+        |receipt| books.close(receipt.origin),
+        |mut buffer| {
+            buffer.clear();
+            free(buffer);
+        },
+    );
+}
+
+/// Reads a stanza that we wrote or proved before; prefixes and namespaces are as in the stream of
+/// a client (our own output never depends on the difference).
+pub(super) fn reread(written: &[u8]) -> Option<Stanza> {
+    crate::xmpp::frame::one(written, Content::Client)
+}

@@ -1,0 +1,262 @@
+//! The life of a connection: how it comes, is secured, moved, watched and ended.
+
+use std::net::SocketAddr;
+
+use crate::limits::{
+    IDLE_BEFORE_PING, IN_FLIGHT_TIME_MAX, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX,
+};
+use crate::policy::Security;
+use crate::shard::client::Login;
+use crate::shard::conn::{Conn, Parcel, Role};
+use crate::shard::deliver::Books;
+use crate::shard::kernel::{ConnId, Ending, Read, ShardId, Ticket};
+use crate::shard::outbox::Outbox;
+use crate::shard::peer_in::PeerIn;
+use crate::shard::settings::{ListenerId, Party};
+use crate::shard::{Request, Shard, Timer};
+use crate::time::Moment;
+use crate::tls::{self, TlsFault};
+use crate::xmpp::fault::StreamFault;
+use crate::xmpp::write;
+
+impl Shard {
+    /// A connection on a listener.
+    pub(super) fn accepted(&mut self, id: ConnId, listener: ListenerId, remote: SocketAddr) {
+        let Some(listener) = self.settings.listeners.get(usize::from(listener.0)).copied() else {
+            self.requests.push(Request::Close(id, Ending::Abort));
+            return;
+        };
+        let (role, what) = match listener.party {
+            Party::Client => (Role::Login(Box::new(Login::new(listener.security))), tls::Use::C2s),
+            Party::Peer => (Role::PeerIn(Box::new(PeerIn::new(listener.security))), tls::Use::S2s),
+        };
+        let mut conn = Box::new(Conn::new(id, role, remote, self.now.moment));
+        if listener.security == Security::Direct {
+            conn.tls = Some(Box::new(tls::Session::server(&self.settings.tls, what, None)));
+        }
+        self.counters.accepted += 1;
+        self.watch(&mut conn, self.now.moment + OPENING_TIME_MAX);
+        self.read_on(&conn);
+        self.conns.insert(conn, Outbox::default());
+    }
+
+    /// A client whose home is here, handed over by the shard that accepted it.
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: Box<Parcel>) {
+        let Parcel { mut conn, mut outbox, bind_id } = *parcel;
+        outbox.arrived();
+        conn.id = id;
+        conn.armed = Moment::NEVER;
+        let deadline = conn.deadline;
+        self.watch(&mut conn, deadline);
+        self.conns.insert(conn, outbox);
+        self.mark(id);
+        let Some(mut conn) = self.conns.take(id) else { return };
+        self.counters.moved_in += 1;
+        self.bound(&mut conn, &bind_id);
+        // What came behind the bind request waits in the tail.
+        self.clear(&mut conn, &[]);
+        self.done_with(conn);
+    }
+
+    /// Moves a client to its home shard. Nothing of it may be under way: it is read one delivery
+    /// at a time until here, so there is no receive to cancel.
+    pub(super) fn hand_over(&mut self, id: ConnId, to: ShardId, bind_id: String) {
+        let Some((conn, outbox)) = self.conns.remove(id) else { return };
+        self.counters.moved_out += 1;
+        self.requests.push(Request::HandOver(id, to, Box::new(Parcel { conn, outbox, bind_id })));
+    }
+
+    /// The TLS handshake is complete.
+    pub(super) fn secured(&mut self, conn: &mut Conn) {
+        self.counters.tls_handshakes += 1;
+        match conn.role {
+            Role::Login(_) => self.login_secured(conn),
+            Role::PeerIn(_) => self.peer_secured(conn),
+            Role::PeerOut(_) => self.way_secured(conn),
+            Role::Bound(_) => {}
+        }
+    }
+
+    /// A handshake or a record failed: an alert is all the far end could read.
+    pub(super) fn tls_failed(&mut self, conn: &mut Conn, fault: &TlsFault) {
+        self.counters.tls_failures += 1;
+        self.way_troubled(conn, "tls", || fault.to_string());
+        self.close(conn, Ending::Orderly);
+    }
+
+    /// The far end's `</stream:stream>` (RFC 6120, 4.4): ours follows, then the connection ends.
+    pub(super) fn far_end_closed(&mut self, conn: &mut Conn) {
+        if !conn.is_closing() {
+            self.close_stream(conn);
+        }
+    }
+
+    /// Says `</stream:stream>` and closes.
+    pub(super) fn close_stream(&mut self, conn: &mut Conn) {
+        if self.may_speak(conn) {
+            self.write(conn.id, |out| out.extend_from_slice(b"</stream:stream>"));
+        }
+        self.close(conn, Ending::Orderly);
+    }
+
+    /// RFC 6120, 4.9.1.1: our header, then the error, then the end.
+    pub(super) fn stream_fault(&mut self, conn: &mut Conn, fault: StreamFault) {
+        self.counters.stream_faults[fault.index()] += 1;
+        if self.may_speak(conn) {
+            if !Self::has_said_header(conn) {
+                self.say_header(conn);
+            }
+            self.write(conn.id, |out| write::stream_error(fault, None, out));
+        }
+        self.way_troubled(conn, "stream", || format!("we refused it: {}", fault.name()));
+        self.close(conn, Ending::Orderly);
+    }
+
+    /// A stream error can be read by the far end: in clear text or under a TLS that stands.
+    fn may_speak(&self, conn: &Conn) -> bool {
+        !conn.is_closing() && conn.tls.as_ref().is_none_or(|tls| tls.is_established())
+    }
+
+    fn has_said_header(conn: &Conn) -> bool {
+        match &conn.role {
+            Role::Login(login) => login.has_said_header(),
+            Role::PeerIn(peer) => peer.has_said_header(),
+            Role::Bound(_) | Role::PeerOut(_) => true,
+        }
+    }
+
+    fn say_header(&mut self, conn: &mut Conn) {
+        match conn.role {
+            Role::Login(_) => self.login_say_header(conn),
+            Role::PeerIn(_) => self.peer_say_header(conn),
+            Role::Bound(_) | Role::PeerOut(_) => {}
+        }
+    }
+
+    /// From here on nothing it says is listened to; what waits for it is still sent, if orderly.
+    pub(super) fn close(&mut self, conn: &mut Conn, ending: Ending) {
+        if conn.closing.is_none() || ending == Ending::Abort {
+            conn.closing = Some(ending);
+            conn.tail = Vec::new();
+            self.watch(conn, self.now.moment + STREAM_CLOSE_TIME_MAX);
+            self.mark(conn.id);
+        }
+    }
+
+    /// The last event of a connection: whatever is not known to have arrived goes another way.
+    pub(super) fn gone(&mut self, id: ConnId, unacknowledged: u64) {
+        let Some((conn, mut outbox)) = self.conns.remove(id) else { return };
+        self.counters.gone += 1;
+        let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
+        let mut books = Books {
+            account: &mut self.account,
+            outcomes: &mut self.outcomes,
+            shard: self.id,
+            unconfirmed,
+        };
+        outbox.acknowledge(unacknowledged, |receipt| books.close(receipt.origin), drop);
+        match &conn.role {
+            Role::Bound(bound) => {
+                let address = bound.address.clone();
+                self.resource_gone(id, &address);
+            }
+            Role::PeerOut(_) => self.way_gone(&conn),
+            Role::PeerIn(_) => self.peer_gone(&conn),
+            Role::Login(_) => {}
+        }
+        for (receipt, stanza) in outbox.lost() {
+            self.counters.undelivered += 1;
+            self.another_way(receipt, &stanza);
+        }
+    }
+
+    /// Something of a connection may be overdue.
+    pub(super) fn conn_due(&mut self, id: ConnId) {
+        let Some(mut conn) = self.conns.take(id) else { return };
+        if conn.armed <= self.now.moment {
+            conn.armed = Moment::NEVER;
+        }
+        if conn.deadline > self.now.moment {
+            let deadline = conn.deadline;
+            self.watch(&mut conn, deadline);
+        } else {
+            self.overdue(&mut conn);
+        }
+        self.conns.put_back(conn);
+    }
+
+    fn overdue(&mut self, conn: &mut Conn) {
+        if conn.is_closing() {
+            return self.close(conn, Ending::Abort);
+        }
+        if !conn.streaming {
+            self.counters.login_timeouts += 1;
+            return self.stream_fault(conn, StreamFault::ConnectionTimeout);
+        }
+        let oldest = self.conns.outbox(conn.id).and_then(|outbox| outbox.oldest());
+        if oldest.is_some_and(|since| self.now.moment.since(since) >= IN_FLIGHT_TIME_MAX) {
+            // The far end has taken nothing for as long as a stanza may be in flight.
+            self.counters.stalled += 1;
+            return self.close(conn, Ending::Abort);
+        }
+        let silence = self.now.moment.since(conn.heard);
+        if silence >= IDLE_BEFORE_PING {
+            // RFC 6120, 4.6.1: a blank is enough, since the kernel breaks a connection whose far
+            // end does not acknowledge it.
+            self.write(conn.id, |out| out.push(b' '));
+        }
+        self.watch(
+            conn,
+            self.now.moment + IDLE_BEFORE_PING.saturating_sub(silence).max(IDLE_BEFORE_PING / 4),
+        );
+    }
+
+    /// Who has opened a stream in time gets until the login's end.
+    pub(super) fn header_came(&mut self, conn: &mut Conn) {
+        let until = conn.opened + LOGIN_TIME_MAX;
+        if !conn.streaming && conn.deadline < until {
+            self.watch(conn, until);
+        }
+    }
+
+    /// The far end has proven who it is: it is read as a stream from now on, for good.
+    pub(super) fn stream_from_now(&mut self, conn: &mut Conn) {
+        conn.streaming = true;
+        self.requests.push(Request::Read(conn.id, Read::Stream));
+        self.watch(conn, self.now.moment + IDLE_BEFORE_PING);
+    }
+
+    /// Sets when to look after a connection. The wheel keeps one token per connection: a later
+    /// deadline is found out when the token comes.
+    pub(super) fn watch(&mut self, conn: &mut Conn, deadline: Moment) {
+        conn.deadline = deadline;
+        if deadline < conn.armed {
+            conn.armed = deadline;
+            self.timers.set(deadline, Timer::Conn(conn.id));
+        }
+    }
+
+    /// Appends to an outbox and marks it for this turn's flush.
+    pub(super) fn write(&mut self, id: ConnId, say: impl FnOnce(&mut Vec<u8>)) {
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else { return };
+        say(outbox.buffer());
+        if first {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Looks at this connection at the turn's end.
+    pub(super) fn mark(&mut self, id: ConnId) {
+        self.write(id, |_| {});
+    }
+
+    /// A ticket that names a connection.
+    pub(super) fn ticket_of(id: ConnId) -> Ticket {
+        Ticket(u64::from(id.index) << 32 | u64::from(id.generation))
+    }
+
+    /// The connection a ticket names.
+    pub(super) fn conn_of(ticket: Ticket) -> ConnId {
+        ConnId { index: (ticket.0 >> 32) as u32, generation: ticket.0 as u32 }
+    }
+}

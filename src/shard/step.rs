@@ -1,0 +1,321 @@
+//! One turn of a shard: take what came, decide, hand over what is to be sent.
+//!
+//! Everything that arrived is taken before anything is sent, so under load many stanzas share one
+//! send per connection; the cost per stanza falls by itself when there is much to do.
+
+use crate::limits::{FLIGHTS_BEFORE_LOOK, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY};
+use crate::shard::conn::{Conn, Role};
+use crate::shard::deliver::{Books, look};
+use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
+use crate::shard::{Request, Shard, Timer};
+use crate::time::{Moment, Now};
+use crate::xmpp::fault::StreamFault;
+use crate::xmpp::frame::{Limits, Next as Framed};
+
+impl Engine for Shard {
+    fn step<K: Kernel>(&mut self, now: Now, kernel: &mut K) -> Next {
+        self.now = now;
+        self.net = kernel.net_counters();
+        while let Some(event) = kernel.next() {
+            self.take(event);
+        }
+        self.fire_timers();
+        self.flush(kernel);
+        self.settle(kernel);
+        self.publish(kernel);
+        Next {
+            deadline: self.timers.next_deadline().unwrap_or(Moment::NEVER),
+            done: self.stopping && self.conns.len() == 0,
+        }
+    }
+}
+
+impl Shard {
+    fn take(&mut self, event: Event<'_>) {
+        match event {
+            Event::Received { conn, bytes } => self.received(conn, bytes),
+            Event::Sent { conn, buffer } => self.sent(conn, buffer),
+            Event::Posted { from, record } => self.posted(from, record),
+            Event::Accepted { conn, listener, remote } => self.accepted(conn, listener, remote),
+            Event::Arrived { conn, parcel } => self.arrived(conn, parcel),
+            Event::Connected { conn, ticket, remote } => self.connected(conn, ticket, remote),
+            Event::ConnectFailed { ticket, reason } => self.connect_failed(ticket, reason),
+            Event::Gone { conn, unacknowledged, .. } => self.gone(conn, unacknowledged),
+            Event::Answered(answer) => self.answered(answer),
+            Event::Ordered(order) => self.ordered(order),
+        }
+    }
+
+    /// Octets of a connection: through TLS if it has it, then frame by frame.
+    fn received(&mut self, id: ConnId, bytes: &[u8]) {
+        let Some(mut conn) = self.conns.take(id) else { return };
+        conn.heard = self.now.moment;
+        if conn.is_closing() {
+            // Our side is closed: what still comes is not listened to.
+            self.read_on(&conn);
+        } else if conn.tls.is_some() {
+            self.opened_up(&mut conn, bytes);
+        } else {
+            self.clear(&mut conn, bytes);
+        }
+        self.done_with(conn);
+    }
+
+    /// Ciphertext.
+    fn opened_up(&mut self, conn: &mut Conn, bytes: &[u8]) {
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        let Some(tls) = conn.tls.as_mut() else { return };
+        let was_established = tls.is_established();
+        let fed = tls.feed(bytes, &mut plain);
+        // The session may have something to say: a flight, an alert.
+        if !was_established || fed.is_err() {
+            self.mark(conn.id);
+        }
+        match fed {
+            Err(fault) => self.tls_failed(conn, &fault),
+            Ok(fed) => {
+                if fed.is_established_now {
+                    self.secured(conn);
+                }
+                self.clear(conn, &plain);
+                if fed.is_closed && !conn.is_closing() {
+                    self.close(conn, Ending::Orderly);
+                }
+            }
+        }
+        self.plain = plain;
+    }
+
+    /// Clear text: whole frames are worked on where they lie, an unfinished one is put aside.
+    pub(super) fn clear(&mut self, conn: &mut Conn, bytes: &[u8]) {
+        if conn.tail.is_empty() {
+            let done = self.frames(conn, bytes);
+            let rest = bytes.get(done..).unwrap_or_default();
+            if !conn.is_closing() {
+                conn.tail.extend_from_slice(rest);
+            }
+        } else {
+            let mut tail = std::mem::take(&mut conn.tail);
+            tail.extend_from_slice(bytes);
+            let done = self.frames(conn, &tail);
+            if done < tail.len() && !conn.is_closing() {
+                tail.drain(..done);
+                conn.tail = tail;
+            }
+        }
+        self.read_on(conn);
+    }
+
+    /// Works on frames as far as they are whole; returns how many octets they took.
+    fn frames(&mut self, conn: &mut Conn, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while !conn.parked && !conn.is_closing() {
+            let rest = bytes.get(at..).unwrap_or_default();
+            match conn.framer.next(rest, limits_of(conn)) {
+                Ok(Framed::Incomplete) => break,
+                Ok(Framed::Element(stanza, length)) => {
+                    at += length;
+                    let frame = rest.get(..length).unwrap_or_default();
+                    match conn.role {
+                        Role::Bound(_) => self.client_stanza(conn, frame, &stanza),
+                        Role::Login(_) => self.login_element(conn, frame, &stanza),
+                        Role::PeerIn(_) => self.peer_element(conn, frame, &stanza),
+                        Role::PeerOut(_) => self.way_element(conn, frame, &stanza),
+                    }
+                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established())
+                        && at < bytes.len()
+                    {
+                        // RFC 6120, 5.4.3.3: nothing may be sent between <starttls/> and the
+                        // handshake; octets that are would be read as if TLS had protected them.
+                        self.counters.pipelined_before_tls += 1;
+                        self.close(conn, Ending::Abort);
+                    }
+                }
+                Ok(Framed::Whitespace(length)) => at += length,
+                Ok(Framed::Open(header, length)) => {
+                    at += length;
+                    let frame = rest.get(..length).unwrap_or_default();
+                    match conn.role {
+                        Role::Login(_) => self.login_open(conn, frame, &header),
+                        Role::PeerIn(_) => self.peer_open(conn, frame, &header),
+                        Role::PeerOut(_) => self.way_open(conn, frame, &header),
+                        Role::Bound(_) => self.stream_fault(conn, StreamFault::NotWellFormed),
+                    }
+                }
+                Ok(Framed::Close(length)) => {
+                    at += length;
+                    self.far_end_closed(conn);
+                }
+                Err(fault) => self.stream_fault(conn, fault),
+            }
+        }
+        at
+    }
+
+    /// Asks for more to read, unless somebody has to answer or make room first.
+    pub(super) fn read_on(&mut self, conn: &Conn) {
+        if !conn.streaming && !conn.parked && !conn.closed {
+            self.requests.push(Request::Read(conn.id, Read::Once));
+        }
+    }
+
+    fn sent(&mut self, id: ConnId, buffer: Vec<u8>) {
+        let Some(outbox) = self.conns.outbox(id) else { return self.recycle(buffer) };
+        let spare = outbox.sent(buffer);
+        let more = outbox.waiting_bytes() > 0;
+        let low = outbox.is_low();
+        self.recycle(spare);
+        let Some(mut conn) = self.conns.take(id) else { return };
+        if conn.choked && low {
+            conn.choked = false;
+            self.requests
+                .push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
+        }
+        let finish = conn.is_closing();
+        self.conns.put_back(conn);
+        if more || finish {
+            self.mark(id);
+        }
+    }
+
+    /// A buffer nobody needs any more.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() == 0
+            || buffer.capacity() > SEND_BUFFER_KEEP_BYTES
+            || self.buffers.len() >= SEND_BUFFERS_MAX
+        {
+            return;
+        }
+        buffer.clear();
+        self.buffers.push(buffer);
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now.moment) {
+            match timer {
+                Timer::Conn(id) => self.conn_due(id),
+                Timer::Way(ticket) => self.way_due(ticket),
+                // It only makes the turn happen: `settle` does the work.
+                Timer::Sweep => {}
+            }
+        }
+    }
+
+    /// One send per connection that has something to say.
+    fn flush<K: Kernel>(&mut self, kernel: &mut K) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for id in dirty.drain(..) {
+            self.flush_one(id, kernel);
+        }
+        self.dirty = dirty;
+    }
+
+    fn flush_one<K: Kernel>(&mut self, id: ConnId, kernel: &mut K) {
+        let Some((conn, outbox)) = self.conns.flushing(id) else { return };
+        if conn.closed || outbox.is_sending() {
+            return;
+        }
+        if outbox.flights() >= FLIGHTS_BEFORE_LOOK {
+            let books = Books {
+                account: &mut self.account,
+                outcomes: &mut self.outcomes,
+                shard: self.id,
+                unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
+            };
+            let buffers = &mut self.buffers;
+            look(outbox, id, kernel, books, |buffer| buffers.push(buffer));
+        }
+        let spare = self.buffers.pop().unwrap_or_default();
+        match conn.tls.as_mut() {
+            None if outbox.waiting_bytes() > 0 => {
+                let bytes = outbox.take_plain(spare);
+                kernel.send(id, bytes);
+            }
+            None => self.buffers.push(spare),
+            Some(tls) => {
+                let mut wire = self.buffers.pop().unwrap_or_default();
+                // What was written before the handshake (<proceed/>) went out in clear text.
+                let plain = outbox.take_sealed(spare, &mut wire, |plain, wire| {
+                    if !tls.is_established() {
+                        wire.extend_from_slice(plain);
+                    }
+                    tls.pending_out(wire);
+                    if tls.is_established() && !plain.is_empty() && tls.seal(plain, wire).is_err() {
+                        wire.clear();
+                    }
+                });
+                self.recycle(plain);
+                if wire.is_empty() {
+                    self.recycle(wire);
+                } else {
+                    kernel.send(id, wire);
+                }
+            }
+        }
+        let Some((conn, outbox)) = self.conns.flushing(id) else { return };
+        if !outbox.has_room() && !conn.choked && !conn.is_closing() {
+            // Backpressure: who does not read his answers is not asked for more questions.
+            conn.choked = true;
+            self.counters.choked += 1;
+            kernel.read(id, Read::Pause);
+        }
+        if let Some(ending) = conn.closing
+            && (outbox.is_empty() || ending == Ending::Abort)
+        {
+            conn.closed = true;
+            kernel.close(id, ending);
+        }
+    }
+
+    /// Looks at what the kernels of the far ends have acknowledged by now.
+    fn settle<K: Kernel>(&mut self, kernel: &mut K) {
+        if self.owing.is_empty() || self.now.moment < self.settle_at {
+            return;
+        }
+        let mut owing = std::mem::take(&mut self.owing);
+        owing.retain(|id| self.acknowledged(*id, kernel));
+        debug_assert!(self.owing.is_empty());
+        self.owing = owing;
+        if !self.owing.is_empty() {
+            self.settle_at = self.now.moment + SWEEP_EVERY;
+            self.timers.set(self.settle_at, Timer::Sweep);
+        }
+    }
+
+    /// What goes to other shards and to the control thread.
+    fn publish<K: Kernel>(&mut self, kernel: &mut K) {
+        self.post_outcomes();
+        self.send_posts(kernel);
+        let mut requests = std::mem::take(&mut self.requests);
+        for request in requests.drain(..) {
+            match request {
+                Request::Read(id, how) => {
+                    if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
+                        kernel.read(id, how);
+                    }
+                }
+                Request::Close(conn, ending) => kernel.close(conn, ending),
+                Request::Connect(ticket, target) => kernel.connect(ticket, target),
+                Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
+                Request::Ask(question) => {
+                    if let Err(question) = kernel.ask(question) {
+                        self.unasked(*question);
+                    }
+                }
+            }
+        }
+        self.requests = requests;
+    }
+}
+
+/// How much a far end may send depends on what it has shown.
+fn limits_of(conn: &Conn) -> &'static Limits {
+    match &conn.role {
+        Role::Bound(_) => &Limits::CLIENT,
+        Role::PeerIn(peer) if peer.is_proved() => &Limits::SERVER,
+        Role::Login(login) if login.is_proved() => &Limits::CLIENT,
+        Role::PeerOut(_) => &Limits::SERVER,
+        Role::Login(_) | Role::PeerIn(_) => &Limits::STRANGER,
+    }
+}

@@ -1,0 +1,160 @@
+//! What the control thread is told and what it says: answers, orders, reports, notices.
+
+use crate::address::Address;
+use crate::shard::conn::{Conn, Role};
+use crate::shard::kernel::{Answer, ConnId, Ending, Order, Question, Ticket, Unavailable};
+use crate::shard::report::{Notice, Report, StreamRow};
+use crate::shard::{Request, Shard};
+use crate::xmpp::fault::StreamFault;
+
+impl Shard {
+    /// An answer of the control thread.
+    pub(super) fn answered(&mut self, answer: Answer) {
+        match answer {
+            Answer::Credentials { ticket, credentials } => {
+                self.unpark(ticket, |shard, conn| shard.credentials(conn, credentials));
+            }
+            Answer::Password { ticket, good } => {
+                self.unpark(ticket, |shard, conn| shard.password_checked(conn, good));
+            }
+            Answer::Judged { ticket, verdict } => {
+                self.unpark(ticket, |shard, conn| shard.judged(conn, *verdict));
+            }
+            Answer::Resolved { ticket, direct, starttls } => {
+                self.resolved(ticket, direct, starttls)
+            }
+            Answer::Addresses { ticket, addresses } => self.addresses(ticket, addresses.as_deref()),
+        }
+    }
+
+    /// What was parked goes on: first the answer, then the frames that waited behind it.
+    fn unpark(&mut self, ticket: Ticket, work: impl FnOnce(&mut Self, &mut Conn)) {
+        let Some(mut conn) = self.conns.take(Self::conn_of(ticket)) else { return };
+        if conn.parked && !conn.is_closing() {
+            conn.parked = false;
+            work(self, &mut conn);
+            self.clear(&mut conn, &[]);
+        }
+        self.done_with(conn);
+    }
+
+    /// The lane to the control thread is full: the question counts as unanswerable.
+    pub(super) fn unasked(&mut self, question: Question) {
+        self.counters.control_full += 1;
+        match question {
+            Question::Credentials { ticket, .. } => {
+                self.answered(Answer::Credentials { ticket, credentials: Err(Unavailable) });
+            }
+            Question::Password { ticket, .. } => {
+                self.answered(Answer::Password { ticket, good: Err(Unavailable) });
+            }
+            Question::Resolve { ticket, .. } => self.answered(Answer::Resolved {
+                ticket,
+                direct: crate::dns::Answer::Failed,
+                starttls: crate::dns::Answer::Failed,
+            }),
+            Question::Addresses { ticket, .. } => {
+                self.answered(Answer::Addresses { ticket, addresses: None });
+            }
+            Question::Judge { ticket, .. } => {
+                if let Some(mut conn) = self.conns.take(Self::conn_of(ticket)) {
+                    self.stream_fault(&mut conn, StreamFault::ResourceConstraint);
+                    self.conns.put_back(conn);
+                }
+            }
+            Question::Report { .. } | Question::Tell(_) => {}
+        }
+    }
+
+    /// An order of the control thread.
+    pub(super) fn ordered(&mut self, order: Order) {
+        match order {
+            Order::Settings(settings) => self.settings = settings,
+            Order::Stop => self.stop(),
+            Order::Report { ticket, streams } => {
+                let report = Box::new(self.report(streams));
+                self.requests.push(Request::Ask(Question::Report { ticket, report }));
+            }
+            Order::Kick { user } => self.kick(&user),
+        }
+    }
+
+    /// Says goodbye to everybody (RFC 6120, 4.9.3.20).
+    fn stop(&mut self) {
+        self.stopping = true;
+        self.stop_ways();
+        let ids: Vec<ConnId> = self.conns.ids().collect();
+        for id in ids {
+            let Some(mut conn) = self.conns.take(id) else { continue };
+            if !conn.is_closing() {
+                self.stream_fault(&mut conn, StreamFault::SystemShutdown);
+            }
+            self.conns.put_back(conn);
+        }
+    }
+
+    fn kick(&mut self, user: &Address) {
+        let keys: Vec<ConnId> = self.home.resources(user.bare()).iter().map(|r| r.key).collect();
+        for id in keys {
+            let Some(mut conn) = self.conns.take(id) else { continue };
+            self.stream_fault(&mut conn, StreamFault::NotAuthorized);
+            self.conns.put_back(conn);
+        }
+    }
+
+    fn report(&mut self, streams: bool) -> Report {
+        let mut figures = Vec::new();
+        self.counters.figures(&self.account, &self.net, &mut figures);
+        figures.push(("tandem_connections", Vec::new(), self.conns.len() as u64));
+        figures.push(("tandem_users_online", Vec::new(), self.home.users() as u64));
+        figures.push(("tandem_ways", Vec::new(), self.ways.len() as u64));
+        let ids: Vec<ConnId> = if streams { self.conns.ids().collect() } else { Vec::new() };
+        let streams = ids.into_iter().filter_map(|id| self.row(id)).collect();
+        Report { shard: self.id.0, figures, streams }
+    }
+
+    fn row(&mut self, id: ConnId) -> Option<StreamRow> {
+        let outbox_bytes = self.conns.outbox(id)?.waiting_bytes() as u64;
+        let conn = self.conns.get(id)?;
+        let (kind, far, near, state) = match &conn.role {
+            Role::Login(login) => {
+                let far = login.user.as_ref().map(|u| u.full().to_owned()).unwrap_or_default();
+                ("c2s", far, login.domain.clone().unwrap_or_default(), login.stream.name())
+            }
+            Role::Bound(bound) => {
+                let address = &bound.address;
+                ("c2s", address.full().to_owned(), address.domain().to_owned(), "bound")
+            }
+            Role::PeerIn(peer) => ("s2s-in", peer.far(), peer.near(), peer.state()),
+            Role::PeerOut(peer) => ("s2s-out", peer.far(), peer.near(), peer.state()),
+        };
+        let tls = conn.tls.as_ref().map(|t| {
+            format!("{} {}", t.version().unwrap_or("handshake"), t.suite().unwrap_or_default())
+        });
+        Some(StreamRow {
+            kind,
+            far,
+            near,
+            state,
+            remote: conn.remote.to_string(),
+            tls: tls.unwrap_or_default().trim().to_owned(),
+            age_seconds: self.now.moment.since(conn.opened).as_secs(),
+            outbox_bytes,
+        })
+    }
+
+    /// Something an operator should read.
+    pub(super) fn notice(&mut self, event: &'static str, fields: Vec<(&'static str, String)>) {
+        self.requests.push(Request::Ask(Question::Tell(Notice { event, fields })));
+    }
+
+    /// Puts a connection back; one that is to move goes now.
+    pub(super) fn done_with(&mut self, mut conn: Box<Conn>) {
+        let (id, moving) = (conn.id, conn.moving.take());
+        let leaves = moving.is_some() && conn.closing.is_none_or(|e| e != Ending::Abort);
+        self.conns.put_back(conn);
+        if let (true, Some((to, bind_id))) = (leaves, moving) {
+            self.hand_over(id, to, bind_id);
+        }
+    }
+}
