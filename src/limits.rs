@@ -32,6 +32,8 @@ pub const PEER_STANZA_BYTES_MAX: usize = 524_288;
 const STANZA_BYTES_FLOOR: usize = 10_000;
 /// Depth of elements in a stanza.
 pub const STANZA_DEPTH_MAX: u16 = 64;
+/// Elements in what a server offers that we called and that has proven nothing yet.
+pub const FEATURES_ELEMENTS_MAX: u32 = 512;
 /// Elements in a stanza, itself included.
 pub const STANZA_ELEMENTS_MAX: u32 = 65_536;
 /// Attributes of one element.
@@ -101,6 +103,50 @@ pub const PAIRS_PER_STREAM_MAX: usize = 64;
 /// Verifications that wait for one authoritative server.
 pub const VERIFIES_PER_WAY_MAX: usize = 256;
 
+// net: the pump, the mesh and the lanes.
+
+/// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn.
+pub const ACCEPT_BACKLOG_MAX: i32 = 4_096;
+/// Connections accepted from one listener and turn by the epoll twin.
+pub const ACCEPTS_PER_TURN_MAX: u32 = 64;
+/// How long accepting rests when no descriptor is left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors kept free for the store, lookups and the admin port.
+pub const DESCRIPTORS_RESERVED: u64 = 64;
+/// What we sent must be acknowledged after this time, or the connection breaks (RFC 5482).
+pub const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
+/// After we shut our side down the far end has this long to close its own.
+pub const LINGER: Duration = Duration::from_secs(5);
+/// Receive buffers of a shard's ring. A power of two, at most 32,768.
+pub const RECEIVE_BUFFERS: u16 = 2_048;
+/// Octets in one of them.
+pub const RECEIVE_BUFFER_BYTES: u32 = 2_048;
+/// Octets the epoll twin receives at once.
+pub const SCRATCH_BYTES: usize = 64 * 1_024;
+/// The longest spin before a shard sleeps, in microseconds.
+pub const SPIN_US_MAX: u32 = 50;
+/// Octets of one mesh ring, per ordered pair of shards. A power of two.
+pub const MESH_RING_BYTES: usize = 256 * 1_024;
+/// Longer records go by pointer, so one of them can't fill a ring.
+pub const MESH_INLINE_BYTES_MAX: usize = 16 * 1_024;
+/// Octets of records by pointer that may be under way in one mesh ring.
+pub const MESH_BOXED_BYTES_MAX: usize = 4 * 1_024 * 1_024;
+/// Octets that wait on the producer's side when a mesh ring is full.
+pub const MESH_OVERFLOW_BYTES_MAX: usize = 1_024 * 1_024;
+/// Records of other shards taken in one turn.
+pub const MESH_RECORDS_PER_TURN_MAX: u32 = 4_096;
+/// How long a shard with mesh records or connections to hand over that found no room may sleep.
+pub const MESH_RETRY: Duration = Duration::from_millis(1);
+/// Connections under way to one shard.
+pub const CROSSINGS_MAX: usize = 1_024;
+/// Connections of other shards taken in one turn.
+pub const CROSSINGS_PER_TURN_MAX: u32 = 256;
+/// Answers and orders waiting for one shard.
+pub const CONTROL_LANE_MAX: usize = 4_096;
+/// Answers and orders taken by a shard in one turn.
+pub const CONTROL_PER_TURN_MAX: u32 = 256;
+/// Questions of all shards waiting for the control thread.
+pub const QUESTIONS_MAX: usize = 8_192;
 // TLS.
 
 /// Certificates of one peer chain that are looked at; a longer chain is not judged.
@@ -178,3 +224,7 @@ const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES);
 const _: () = assert!(OUTBOX_BYTES_MAX <= 1_048_576);
 const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
 const _: () = assert!(OPENING_TIME_MAX.as_secs() < LOGIN_TIME_MAX.as_secs());
+const _: () = assert!(MESH_RING_BYTES.is_power_of_two());
+const _: () = assert!(MESH_INLINE_BYTES_MAX * 4 <= MESH_RING_BYTES);
+const _: () = assert!(MESH_OVERFLOW_BYTES_MAX > MESH_INLINE_BYTES_MAX);
+const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
