@@ -16,7 +16,6 @@ pub mod notices;
 pub mod passwords;
 mod reports;
 pub mod resolver;
-mod seam;
 pub mod store;
 pub mod workers;
 

@@ -14,9 +14,9 @@ use super::lanes::{Lanes, ToShard};
 use super::notices::{Fold, push_value};
 use super::reports::Reports;
 use super::resolver::{Fault, Resolver};
-use super::store::{HASHES, Keys, Store};
+use super::store::Store;
 use super::workers::Workers;
-use super::{Ending, Reloaded, Setup, Source, passwords, seam};
+use super::{Ending, Reloaded, Setup, Source, passwords};
 use crate::address::Address;
 use crate::dns;
 use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_MAX, RESOLVE_MAX};
@@ -25,7 +25,7 @@ use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable
 use crate::shard::settings::Settings;
 use crate::time::Wall;
 use crate::tls;
-use crate::xmpp::sasl::Hash;
+use crate::xmpp::sasl::scram::{Credentials, Hash};
 
 /// Reloads are at least this far apart.
 const RELOAD_APART: Duration = Duration::from_secs(1);
@@ -202,10 +202,7 @@ impl Node {
         Some(match question {
             Question::Credentials { ticket, user, hash } => {
                 let keys = self.keys(&user, hash).await;
-                Answer::Credentials {
-                    ticket,
-                    credentials: keys.map(|it| it.map(seam::credentials)),
-                }
+                Answer::Credentials { ticket, credentials: keys }
             }
             Question::Password { ticket, user, password } => {
                 Answer::Password { ticket, good: self.check_password(&user, password).await }
@@ -221,7 +218,7 @@ impl Node {
         })
     }
 
-    async fn keys(&self, user: &Address, hash: Hash) -> Result<Option<Keys>, Unavailable> {
+    async fn keys(&self, user: &Address, hash: Hash) -> Result<Option<Credentials>, Unavailable> {
         let found = self.store.credentials(user.bare().to_owned(), hash).await;
         found.map_err(|fault| {
             let mut text = String::new();
@@ -233,7 +230,7 @@ impl Node {
 
     async fn check_password(&self, user: &Address, password: String) -> Result<bool, Unavailable> {
         // An unknown user costs what a wrong password does, so that the time tells nothing.
-        let known = self.keys(user, HASHES[0]).await?;
+        let known = self.keys(user, passwords::CHECKED).await?;
         let keys = known.unwrap_or_else(|| passwords::nobody(self.settings().scram_iterations));
         self.workers.passwords.run(move || passwords::check(&password, &keys)).await
     }

@@ -18,7 +18,7 @@ use crate::dns;
 use crate::shard::Notice;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket};
 use crate::tls;
-use crate::xmpp::sasl::Hash;
+use crate::xmpp::sasl::scram::Hash;
 
 fn secret(text: &str) -> Secret {
     Secret(text.into())
