@@ -22,7 +22,7 @@ pub(super) struct NetLanes {
     kept: Vec<RefCell<Option<ToShard>>>,
     up: RefCell<Up>,
     /// Done once, when control begins to listen: everything stands then.
-    ready: Cell<Option<Box<dyn FnOnce()>>>,
+    ready: Cell<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 struct Up {
@@ -43,7 +43,7 @@ enum Source {
 
 impl NetLanes {
     /// Takes the lanes over. `ready` is called when control begins to listen.
-    pub(super) fn new(running: Running, ready: Box<dyn FnOnce()>) -> std::io::Result<Self> {
+    pub(super) fn new(running: Running, ready: Box<dyn FnOnce() + Send>) -> std::io::Result<Self> {
         let (control, questions, joiner) = running.split();
         let shards = control.shards();
         let (told, ended) = unbounded_channel();

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 /// An element with everything in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Element {
         for attribute in start.attributes() {
             let attribute = attribute.ok()?;
             let name = String::from_utf8_lossy(attribute.key.as_ref().as_ref()).into_owned();
-            element.attributes.insert(name, attribute.unescape_value().ok()?.into_owned());
+            element.attributes.insert(name, attribute.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned());
         }
         Some(element)
     }
