@@ -19,7 +19,7 @@ use super::workers::Workers;
 use super::{Ending, Reloaded, Setup, Source, passwords};
 use crate::address::Address;
 use crate::dns;
-use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_MAX, RESOLVE_MAX};
+use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_OPEN_MAX, RESOLVE_MAX};
 use crate::shard::StreamRow;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable};
 use crate::shard::settings::Settings;
@@ -166,7 +166,7 @@ impl Node {
             }
             _ => {}
         }
-        if self.questions.get() >= QUESTIONS_MAX {
+        if self.questions.get() >= QUESTIONS_OPEN_MAX {
             count(&self.counters.questions_refused);
             self.answer(shard, self.refusal(question));
             return;
