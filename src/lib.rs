@@ -10,14 +10,14 @@
 pub mod limits;
 #[forbid(unsafe_code)]
 pub mod stdx;
+#[forbid(unsafe_code)]
+pub mod time;
 
 // Floor 1: words.
 #[forbid(unsafe_code)]
 pub mod address;
 #[forbid(unsafe_code)]
 pub mod envelope;
-#[forbid(unsafe_code)]
-pub mod time;
 
 // Floor 2: wires. Bytes to words and back; strangers to each other.
 #[forbid(unsafe_code)]
