@@ -96,9 +96,8 @@ def main():
     import scenarios
     import stage as stages
     import servers
-    for module in ("local", "federation", "hostile"):
-        if (HERE / f"{module}.py").exists():
-            __import__(module)
+    for module in ("local", "federation", "hostile", "operators"):
+        __import__(module)
     scenarios.Failed = stages.Failed
     assert all(inspect.iscoroutinefunction(it) for _, _, it in scenarios.ALL)
     if options.list:
