@@ -77,7 +77,7 @@ const FLOOR_PROCESS: u32 = 7;
 const GRANTED: &[(&str, &str, &str)] = &[
     ("envelope", "address", "an envelope carries addresses"),
     ("stdx", "limits", "bounded things know their bounds"),
-    ("stdx", "time", "a wheel turns with time"),
+    ("stdx", "time", "a timer wheel turns on moments"),
 ];
 
 impl Floors {
