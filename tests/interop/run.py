@@ -74,9 +74,10 @@ def play(world, options, scenarios):
                 traceback.print_exc(file=sys.stdout)
             for server in (world.near, world.far):
                 print(f"--- {server.domain} ({server.kind}), end of its log\n{server.tail()}", flush=True)
-            if world.near.process is not None and world.near.process.child.poll() is not None:
-                print(f"--- {world.near.domain} is gone: {world.near.process.child.returncode}", flush=True)
-                world.near.process = None
+            for server in (world.near, world.far):
+                if server.process is not None and server.process.child.poll() is not None:
+                    print(f"--- {server.domain} is gone: {server.process.child.returncode}", flush=True)
+                    server.process = None
         else:
             if skipped is None:
                 counts["ok"] += 1
