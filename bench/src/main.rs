@@ -1,1 +1,46 @@
-fn main() {}
+//! `tandem-bench`: the bare relay, and the bars measured against it.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bars;
+mod counting;
+mod relay;
+mod scan;
+mod servers;
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
+
+/// Measures Tandem against the bare kernel and its peers.
+#[derive(Parser)]
+#[command(version)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Passes bytes between paired connections unread.
+    BareRelay(relay::Relay),
+    /// Measures bars, each on its own line.
+    Bars(Box<bars::Bars>),
+}
+
+fn main() -> ExitCode {
+    let done = match Line::parse().command {
+        Command::BareRelay(relay) => relay.run().map_err(|e| e.to_string()),
+        Command::Bars(bars) => bars.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            // Standard error may be closed; there is nobody left to tell.
+            drop(writeln!(io::stderr(), "tandem-bench: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,1 +1,255 @@
-fn main() {}
+//! `tandem-loadgen`: the command line over the library.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tandem_loadgen::population::{Names, Population, Tls, Wanted};
+use tandem_loadgen::run::{self, Plan};
+use tandem_loadgen::sasl::Mechanism;
+use tandem_loadgen::sys;
+
+/// Loads XMPP servers and accounts for every message.
+#[derive(Parser)]
+#[command(version)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pairs of clients that chat through a server.
+    Chat(Box<Chat>),
+    /// The same bytes through a bare relay, without XMPP.
+    Raw(Box<Raw>),
+    /// Clients that log in and say nothing, until standard input ends.
+    Idle(Box<Idle>),
+    /// Prints the users of a run, one `name password` a line, to provision them beforehand.
+    Users {
+        /// How many.
+        #[arg(long)]
+        count: usize,
+        /// Written as JIDs of this domain.
+        #[arg(long)]
+        domain: Option<String>,
+        #[arg(long, default_value = "u")]
+        prefix: String,
+        #[arg(long, default_value = "pw")]
+        password: String,
+    },
+}
+
+#[derive(Args)]
+struct Place {
+    /// Where the server listens; several are taken round and round.
+    #[arg(long, required = true)]
+    target: Vec<SocketAddr>,
+    /// How many clients.
+    #[arg(long, default_value_t = 1000)]
+    clients: usize,
+    /// The core this process stays on.
+    #[arg(long)]
+    core: Option<usize>,
+    #[arg(long, value_enum, default_value = "none")]
+    tls: TlsArg,
+}
+
+#[derive(Args)]
+struct Who {
+    /// The domain of the users.
+    #[arg(long)]
+    domain: String,
+    /// Users are PREFIX0, PREFIX1, …
+    #[arg(long, default_value = "u")]
+    prefix: String,
+    /// Names from a file instead, one a line.
+    #[arg(long)]
+    users: Option<PathBuf>,
+    #[arg(long, default_value = "pw")]
+    password: String,
+    #[arg(long, value_enum, default_value = "auto")]
+    sasl: SaslArg,
+    /// Say `<presence/>` once bound.
+    #[arg(long)]
+    presence: bool,
+}
+
+#[derive(Args)]
+struct Traffic {
+    /// Messages that each pair keeps on their way (closed loop).
+    #[arg(long, default_value_t = 1)]
+    outstanding: usize,
+    /// Open loop: messages a second of all clients together.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Bytes of a message stanza as sent.
+    #[arg(long, default_value_t = 300)]
+    bytes: usize,
+    /// Seconds before the window.
+    #[arg(long, default_value_t = 2.0)]
+    warmup: f64,
+    /// Seconds that are measured.
+    #[arg(long, default_value_t = 10.0)]
+    window: f64,
+    /// The server's process, to read its CPU.
+    #[arg(long)]
+    server_pid: Option<u32>,
+    /// The server's core, to read how busy it was.
+    #[arg(long)]
+    server_core: Option<usize>,
+    /// A file of u64 counters that the server keeps: turns, messages.
+    #[arg(long)]
+    server_counters: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Chat {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    traffic: Traffic,
+    /// Pairs by lot with this seed instead of neighbours.
+    #[arg(long)]
+    random_pairs: Option<u64>,
+}
+
+#[derive(Args)]
+struct Raw {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    traffic: Traffic,
+}
+
+#[derive(Args)]
+struct Idle {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TlsArg {
+    None,
+    Starttls,
+    Direct,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SaslArg {
+    Auto,
+    Plain,
+    ScramSha1,
+    ScramSha256,
+}
+
+fn main() -> ExitCode {
+    match work(Line::parse().command) {
+        Ok(code) => code,
+        Err(fault) => {
+            // Standard error may be closed; there is nobody left to tell.
+            drop(writeln!(io::stderr(), "tandem-loadgen: {fault}"));
+            ExitCode::from(97)
+        }
+    }
+}
+
+fn work(command: Command) -> Result<ExitCode, String> {
+    let fault = |e: io::Error| e.to_string();
+    match command {
+        Command::Chat(chat) => {
+            let plan = plan(&chat.traffic, chat.random_pairs);
+            traffic(&wanted(&chat.place, Some(&chat.who))?, &plan, chat.place.core)
+        }
+        Command::Raw(raw) => {
+            traffic(&wanted(&raw.place, None)?, &plan(&raw.traffic, None), raw.place.core)
+        }
+        Command::Idle(idle) => {
+            pin(idle.place.core)?;
+            let population = Population::open(&wanted(&idle.place, Some(&idle.who))?)?;
+            let ready = serde_json::json!({ "ready": population.clients.len() });
+            writeln!(io::stdout(), "{ready}").map_err(fault)?;
+            io::stdout().flush().map_err(fault)?;
+            io::stdin().read_to_end(&mut Vec::new()).map_err(fault)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Users { count, domain, prefix, password } => {
+            let at = domain.map_or_else(String::new, |d| format!("@{d}"));
+            let mut out = io::BufWriter::new(io::stdout());
+            for index in 0..count {
+                writeln!(out, "{prefix}{index}{at} {password}").map_err(fault)?;
+            }
+            out.flush().map_err(fault)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn traffic(wanted: &Wanted, plan: &Plan, core: Option<usize>) -> Result<ExitCode, String> {
+    pin(core)?;
+    let population = Population::open(wanted)?;
+    let result = run::run(population, plan).map_err(|e| e.to_string())?;
+    writeln!(io::stdout(), "{result}").map_err(|e| e.to_string())?;
+    let late = result["generator"]["late"].as_bool().unwrap_or(true);
+    Ok(if late { ExitCode::from(98) } else { ExitCode::SUCCESS })
+}
+
+fn pin(core: Option<usize>) -> Result<(), String> {
+    core.map_or(Ok(()), |core| sys::pin(core).map_err(|e| e.to_string()))
+}
+
+fn plan(traffic: &Traffic, shuffle: Option<u64>) -> Plan {
+    Plan {
+        outstanding: traffic.outstanding,
+        rate: traffic.rate,
+        bytes: traffic.bytes,
+        shuffle,
+        warmup: Duration::from_secs_f64(traffic.warmup),
+        window: Duration::from_secs_f64(traffic.window),
+        server_pid: traffic.server_pid,
+        server_core: traffic.server_core,
+        server_counters: traffic.server_counters.clone(),
+    }
+}
+
+fn wanted(place: &Place, who: Option<&Who>) -> Result<Wanted, String> {
+    if let Some(other) = place.target.iter().find(|t| !t.ip().is_loopback()) {
+        return Err(format!("{other} is not on this host: only loopback is loaded"));
+    }
+    let names = match who {
+        Some(Who { users: Some(path), .. }) => {
+            let text =
+                std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let name = |l: &str| l.split([' ', '@']).next().unwrap_or_default().to_owned();
+            Names::List(text.lines().map(name).collect())
+        }
+        Some(who) => Names::Prefix(who.prefix.clone()),
+        None => Names::Prefix("raw".to_owned()),
+    };
+    Ok(Wanted {
+        targets: place.target.clone(),
+        count: place.clients,
+        tls: match place.tls {
+            TlsArg::None => Tls::None,
+            TlsArg::Starttls => Tls::StartTls,
+            TlsArg::Direct => Tls::Direct,
+        },
+        domain: who.map(|w| w.domain.clone()),
+        names,
+        password: who.map_or_else(String::new, |w| w.password.clone()),
+        mechanism: who.and_then(|w| match w.sasl {
+            SaslArg::Auto => None,
+            SaslArg::Plain => Some(Mechanism::Plain),
+            SaslArg::ScramSha1 => Some(Mechanism::ScramSha1),
+            SaslArg::ScramSha256 => Some(Mechanism::ScramSha256),
+        }),
+        presence: who.is_some_and(|w| w.presence),
+    })
+}

@@ -20,7 +20,7 @@ use crate::limits::{CONTROL_LANE_MAX, CROSSINGS_MAX, QUESTIONS_MAX};
 use crate::net::mesh::{self, Consumer, Padded, Producer};
 use crate::net::sys;
 use crate::shard::Parcel;
-use crate::shard::kernel::{Answer, Full, Order, Question, ShardId};
+use crate::shard::kernel::{Answer, Order, Question, ShardId};
 
 /// Wakes one thread.
 #[derive(Debug)]
@@ -137,20 +137,29 @@ impl ControlHandle {
         u16::try_from(self.lanes.len()).unwrap_or(u16::MAX)
     }
 
-    /// Answers a question of that shard. `Full` also if the shard has stopped.
-    pub fn answer(&self, to: ShardId, answer: Answer) -> Result<(), Full> {
-        self.send(to, Down::Answer(answer))
+    /// Answers a question of that shard. The answer comes back if there is no room, also if the
+    /// shard has stopped.
+    pub fn answer(&self, to: ShardId, answer: Answer) -> Result<(), Box<Answer>> {
+        match self.send(to, Down::Answer(answer)) {
+            Err(Down::Answer(answer)) => Err(Box::new(answer)),
+            Ok(()) | Err(Down::Order(_)) => Ok(()),
+        }
     }
 
-    /// Gives that shard an order. `Full` also if the shard has stopped.
-    pub fn order(&self, to: ShardId, order: Order) -> Result<(), Full> {
-        self.send(to, Down::Order(order))
+    /// Gives that shard an order. It comes back if there is no room, also if the shard has stopped.
+    pub fn order(&self, to: ShardId, order: Order) -> Result<(), Box<Order>> {
+        match self.send(to, Down::Order(order)) {
+            Err(Down::Order(order)) => Err(Box::new(order)),
+            Ok(()) | Err(Down::Answer(_)) => Ok(()),
+        }
     }
 
-    fn send(&self, to: ShardId, down: Down) -> Result<(), Full> {
+    fn send(&self, to: ShardId, down: Down) -> Result<(), Down> {
         let index = usize::from(to.0);
-        let lane = self.lanes.get(index).ok_or(Full)?;
-        lane.try_send(down).map_err(|_| Full)?;
+        let Some(lane) = self.lanes.get(index) else { return Err(down) };
+        lane.try_send(down).map_err(|it| match it {
+            TrySendError::Full(down) | TrySendError::Disconnected(down) => down,
+        })?;
         self.hub.shards[index].ring_if_asleep();
         Ok(())
     }

@@ -33,6 +33,7 @@ const URI: u8 = 8;
 
 static CLASS: [u8; 256] = classes();
 
+#[expect(clippy::indexing_slicing, reason = "runs while compiling, where a slip is an error")]
 const fn classes() -> [u8; 256] {
     let mut table = [0_u8; 256];
     let mut i = 0_usize;
@@ -96,11 +97,9 @@ pub(crate) fn is_name(octet: u8) -> bool {
     class(octet) & NAME != 0 || octet == b':' || octet >= 0x80
 }
 
-/// True for a namespace name we take: a URI written plainly, without references or escapes.
-///
-/// A reference would let one namespace be written in two ways, of which we might know only one.
-pub(crate) fn is_namespace_name(name: &[u8]) -> bool {
-    name.iter().all(|b| class(*b) & URI != 0)
+/// True for what may stand in a URI (RFC 3986, 2), without escapes and apostrophes.
+pub(crate) fn is_uri(octet: u8) -> bool {
+    class(octet) & URI != 0
 }
 
 /// Where a run of blanks beginning at `at` ends.
@@ -181,35 +180,66 @@ fn is_letter(code: u32) -> bool {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// Marks at least the first octet of `word` that is zero.
-#[inline(always)]
-const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word
+/// Octets that end a plain run, besides control characters and whatever is not ASCII.
+///
+/// Two that differ in one bit are found by one comparison with that bit left out.
+#[derive(Clone, Copy)]
+struct Marks {
+    /// One of the first two.
+    pair: u8,
+    /// All bits but the one they differ in.
+    mask: u8,
+    /// The third.
+    third: u8,
 }
 
-/// Marks at least the first octet that is `<`, `&`, `mark`, a control character or not ASCII.
-#[inline(always)]
-const fn stops(word: u64, mark: u64) -> u64 {
-    let less = zeros(word ^ (ONES * b'<' as u64));
-    let amp = zeros(word ^ (ONES * b'&' as u64));
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (less | amp | control | zeros(word ^ mark) | word) & HIGHS
+/// `<`, `>` and `&`.
+const TEXT: Marks = Marks { pair: b'<', mask: !(b'<' ^ b'>'), third: b'&' };
+
+impl Marks {
+    /// `&`, the quote and `<`.
+    #[inline(always)]
+    const fn value(quote: u8) -> Self {
+        Self { pair: quote & b'&', mask: !(quote ^ b'&'), third: b'<' }
+    }
+
+    /// Whether the octet ends a plain run.
+    #[inline(always)]
+    fn stops(self, b: u8) -> bool {
+        !(0x20..0x80).contains(&b) || b & self.mask == self.pair & self.mask || b == self.third
+    }
+
+    /// The high bits of eight octets; the lowest one set is the first octet that ends the run.
+    ///
+    /// A subtraction borrows from octets above one that is marked itself, and what it makes of octets
+    /// beyond ASCII does not matter, since `word` marks them anyway.
+    #[inline(always)]
+    const fn find(self, word: u64) -> u64 {
+        let pair = (word & (ONES * self.mask as u64)) ^ (ONES * (self.pair & self.mask) as u64);
+        let third = word ^ (ONES * self.third as u64);
+        let control = word.wrapping_sub(ONES * 0x20);
+        (pair.wrapping_sub(ONES) | third.wrapping_sub(ONES) | control | word) & HIGHS
+    }
 }
 
-/// The next octet from `at` on that is `<`, `&`, `mark`, a control character or not ASCII.
+const _: () = assert!((b'<' ^ b'>').is_power_of_two());
+const _: () = assert!((b'\'' ^ b'&').is_power_of_two() && (b'"' ^ b'&').is_power_of_two());
+
+/// The next octet from `at` on that ends a plain run.
 #[inline(always)]
-fn plain(buf: &[u8], mut at: usize, mark: u8) -> Result<(usize, u8), Stop> {
-    let marks = ONES * u64::from(mark);
-    while let Some(chunk) = buf.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let hit = stops(u64::from_le_bytes(*chunk), marks);
+fn plain(buf: &[u8], mut at: usize, marks: Marks) -> Result<(usize, u8), Stop> {
+    let rest = buf.get(at..).unwrap_or_default();
+    let (words, tail) = rest.as_chunks::<8>();
+    for word in words {
+        let hit = marks.find(u64::from_le_bytes(*word));
         if hit != 0 {
             at += (hit.trailing_zeros() / 8) as usize;
             return buf.get(at).map(|b| (at, *b)).ok_or(Stop::Incomplete);
         }
         at += 8;
     }
-    while let Some(&b) = buf.get(at) {
-        if b < 0x20 || b >= 0x80 || b == b'<' || b == b'&' || b == mark {
+    for &b in tail {
+        if marks.stops(b) {
             return Ok((at, b));
         }
         at += 1;
@@ -221,7 +251,7 @@ fn plain(buf: &[u8], mut at: usize, mark: u8) -> Result<(usize, u8), Stop> {
 #[inline(always)]
 pub(crate) fn value(buf: &[u8], mut at: usize, quote: u8) -> Result<usize, Stop> {
     loop {
-        let (stop, b) = plain(buf, at, quote)?;
+        let (stop, b) = plain(buf, at, Marks::value(quote))?;
         if b == quote {
             return Ok(stop);
         }
@@ -233,22 +263,23 @@ pub(crate) fn value(buf: &[u8], mut at: usize, quote: u8) -> Result<usize, Stop>
 #[inline(always)]
 pub(crate) fn text(buf: &[u8], mut at: usize) -> Result<usize, Stop> {
     loop {
-        let (stop, b) = plain(buf, at, b']')?;
+        let (stop, b) = plain(buf, at, TEXT)?;
         if b == b'<' {
             return Ok(stop);
         }
-        at = if b == b']' { bracket(buf, stop)? } else { odd(buf, stop, b)? };
+        at = if b == b'>' { greater(buf, stop)? } else { odd(buf, stop, b)? };
     }
 }
 
-/// Passes a `]` in text. XML 1.0, 2.4: `]]>` must not stand there.
+/// Passes a `>` in text. XML 1.0, 2.4: `]]>` must not stand there.
+///
+/// Before the text is the `>` of a tag or a section, so what is looked at belongs to it.
 #[cold]
-fn bracket(buf: &[u8], at: usize) -> Result<usize, Stop> {
-    match (buf.get(at + 1), buf.get(at + 2)) {
-        (Some(b']'), Some(b'>')) => Err(StreamFault::NotWellFormed.into()),
-        (None, _) | (Some(b']'), None) => Err(Stop::Incomplete),
-        _ => Ok(at + 1),
+fn greater(buf: &[u8], at: usize) -> Result<usize, Stop> {
+    if buf.get(at.saturating_sub(2)..at) == Some(b"]]") {
+        return Err(StreamFault::NotWellFormed.into());
     }
+    Ok(at + 1)
 }
 
 /// Passes one thing that is not plain: a reference, a blank below 0x20, a character beyond ASCII.

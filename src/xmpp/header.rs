@@ -9,7 +9,7 @@ use crate::xmpp::{
     chars::{self, Stop},
     fault::StreamFault,
     frame::{Content, Limits},
-    read,
+    namespace, read,
     scan::{self, ATTRIBUTES_OPEN},
     stanza::Ns,
 };
@@ -138,7 +138,7 @@ impl Tag {
             let Some(colon) = name.iter().position(|b| *b == b':') else { continue };
             match name.split_at_checked(colon) {
                 Some((b"xmlns", _)) => {
-                    let ns = scan::namespace(self.value(buf, name).unwrap_or_default())?;
+                    let ns = namespace::declared(self.value(buf, name).unwrap_or_default())?;
                     let reserved = matches!(ns, Ns::Absent | Ns::Xmlns);
                     if reserved
                         || (name == b"xmlns:xml") != (ns == Ns::Xml)

@@ -9,7 +9,7 @@
 //!
 //! It keeps no tree, allocates nothing and never looks back further than to the names of what is
 //! open. Stricter than XML, on purpose: stanzas bear no prefix, a namespace name is a plain URI, and
-//! names keep to the letters that `chars` lists.
+//! names keep to the letters that `chars` lists, and there is no `xml:id`.
 
 use std::num::NonZeroU32;
 
@@ -17,6 +17,8 @@ use crate::xmpp::{
     chars::{self, Name, Stop},
     fault::StreamFault,
     frame::{Limits, Setting},
+    namespace,
+    scope::Scope,
     stanza::{Attr, Child, ChildKind, Kind, Ns, Quirks, Stanza},
 };
 
@@ -40,7 +42,7 @@ pub(crate) fn scan(
         depth: 0,
         open: [0; DEPTH_OPEN],
         attrs: [0; ATTRIBUTES_OPEN],
-        bindings: Bindings { count: 0, all: [Binding::NONE; BINDINGS_OPEN] },
+        scope: Scope::default(),
         child_kind: ChildKind::Other,
         child_ns: Ns::Other,
         child_start: 0,
@@ -58,30 +60,6 @@ pub(crate) fn scan(
 pub(crate) const DEPTH_OPEN: usize = 64;
 /// Attributes of one element, whatever the limits say.
 pub(crate) const ATTRIBUTES_OPEN: usize = 64;
-/// Attributes of one element that bear a prefix: each is compared with each.
-const PREFIXED_ATTRIBUTES: usize = 16;
-/// Prefixes in force at once.
-const BINDINGS_OPEN: usize = 16;
-
-/// A prefix and what it stands for, as places in the stanza.
-#[derive(Clone, Copy)]
-struct Binding {
-    prefix: u32,
-    uri: u32,
-    uri_end: u32,
-    prefix_len: u16,
-    depth: u16,
-}
-
-impl Binding {
-    const NONE: Self = Self { prefix: 0, uri: 0, uri_end: 0, prefix_len: 0, depth: 0 };
-}
-
-/// The prefixes in force, innermost last.
-struct Bindings {
-    count: usize,
-    all: [Binding; BINDINGS_OPEN],
-}
 
 /// What a start tag says of itself.
 struct Tag {
@@ -104,7 +82,7 @@ struct Scan<'a> {
     open: [u32; DEPTH_OPEN],
     /// Where the names of the current element's attributes begin.
     attrs: [u32; ATTRIBUTES_OPEN],
-    bindings: Bindings,
+    scope: Scope,
     child_kind: ChildKind,
     child_ns: Ns,
     child_start: u32,
@@ -157,7 +135,7 @@ impl Scan<'_> {
         }
         if tag.empty {
             self.finish(self.at);
-            self.unbind();
+            self.scope.unbind(self.depth);
         } else {
             if let Some(slot) = self.open.get_mut(self.depth) {
                 *slot = start as u32 + 1;
@@ -235,7 +213,7 @@ impl Scan<'_> {
                 self.stanza.lang = place(cut, start, end);
             }
         } else if octets == b"xmlns" {
-            let ns = namespace(buf.get(start..end).unwrap_or_default())?;
+            let ns = namespace::declared(buf.get(start..end).unwrap_or_default())?;
             // Namespaces in XML 1.0, 3: these two are nobody's default.
             if matches!(ns, Ns::Xml | Ns::Xmlns) {
                 return Err(StreamFault::InvalidNamespace.into());
@@ -291,11 +269,15 @@ impl Scan<'_> {
         tag: &mut Tag,
     ) -> Result<(), Stop> {
         let Some(prefix) = name.strip_prefix(b"xmlns:") else {
+            // Some parsers take only a name of XML for it, and each only once; XMPP has no use for it.
+            if name == b"xml:id" {
+                return Err(StreamFault::InvalidXml.into());
+            }
             tag.prefixed = true;
             return Ok(());
         };
         let uri = self.buf.get(start..end).unwrap_or_default();
-        let ns = namespace(uri)?;
+        let ns = namespace::declared(uri)?;
         // Namespaces in XML 1.0, 3: `xml` has its name alone, `xmlns` is never declared, and no
         // prefix is undeclared.
         if (prefix == b"xml") != (ns == Ns::Xml)
@@ -310,67 +292,24 @@ impl Scan<'_> {
         if ns.is_content() && self.depth <= 1 {
             self.stanza.quirks.0 |= Quirks::CONTENT_BOUND;
         }
-        let binding = Binding {
-            prefix: (at + b"xmlns:".len()) as u32,
-            uri: start as u32,
-            uri_end: end as u32,
-            prefix_len: u16::try_from(prefix.len()).map_err(|_| TOO_MUCH)?,
-            depth: self.depth as u16,
-        };
-        let slot = self.bindings.all.get_mut(self.bindings.count).ok_or(TOO_MUCH)?;
-        *slot = binding;
-        self.bindings.count += 1;
-        Ok(())
-    }
-
-    /// The namespace name a prefix stands for.
-    fn bound(&self, prefix: &[u8]) -> Result<&[u8], Stop> {
-        if prefix == b"xml" {
-            return Ok(Ns::Xml.name().as_bytes());
-        }
-        let bindings = self.bindings.all.get(..self.bindings.count).unwrap_or_default();
-        bindings
-            .iter()
-            .rev()
-            .find(|it| {
-                let start = it.prefix as usize;
-                self.buf.get(start..start + usize::from(it.prefix_len)) == Some(prefix)
-            })
-            .and_then(|it| self.buf.get(it.uri as usize..it.uri_end as usize))
-            .ok_or(Stop::Fault(StreamFault::BadNamespacePrefix))
+        let prefix = at + b"xmlns:".len()..at + name.len();
+        self.scope.bind(prefix, start..end, self.depth)
     }
 
     /// Proves the prefixes of a tag declared, and its attributes distinct once they are resolved.
     #[cold]
-    fn resolve(&mut self, name_start: usize, tag: &Tag) -> Result<(), Stop> {
+    fn resolve(&self, name_start: usize, tag: &Tag) -> Result<(), Stop> {
         if tag.name.colon != 0 && self.depth > 0 {
-            self.bound(self.buf.get(name_start..tag.name.colon).unwrap_or_default())?;
+            let prefix = self.buf.get(name_start..tag.name.colon).unwrap_or_default();
+            self.scope.bound(self.buf, prefix)?;
         }
-        let attrs = self.attrs.get(..tag.attr_count).unwrap_or_default();
-        let split = |at: &u32| -> Option<(&[u8], &[u8])> {
-            let name = name_at(self.buf, *at);
-            let colon = name.iter().position(|b| *b == b':')?;
-            let (prefix, local) = (name.get(..colon)?, name.get(colon + 1..)?);
-            (prefix != b"xmlns").then_some((prefix, local))
-        };
-        for (i, (prefix, local)) in attrs.iter().filter_map(split).enumerate() {
-            if i >= PREFIXED_ATTRIBUTES {
-                return Err(TOO_MUCH);
-            }
-            let uri = self.bound(prefix)?;
-            for (other, same) in attrs.iter().filter_map(split).take(i) {
-                if same == local && self.bound(other)? == uri {
-                    return Err(NOT_WELL_FORMED);
-                }
-            }
-        }
-        Ok(())
+        self.scope.distinct(self.buf, self.attrs.get(..tag.attr_count).unwrap_or_default())
     }
 
     /// The namespace of an element at depth 0 or 1 that bears a prefix.
     #[cold]
     fn prefix_ns(&self, prefix: &[u8]) -> Result<Ns, Stop> {
-        match self.bound(prefix) {
+        match self.scope.bound(self.buf, prefix) {
             Ok(uri) => Ok(Ns::of(uri)),
             // Only these two names of the header reach into the stream, and only for its own
             // elements (RFC 6120, 4.8.5; XEP-0220).
@@ -496,20 +435,8 @@ impl Scan<'_> {
             self.stanza.inner_end = start as u32;
         }
         self.finish(self.at);
-        self.unbind();
+        self.scope.unbind(self.depth);
         Ok(())
-    }
-
-    /// Forgets the prefixes that the element at the present depth declared.
-    #[inline(always)]
-    fn unbind(&mut self) {
-        while self.bindings.count > 0 {
-            let last = self.bindings.all.get(self.bindings.count - 1);
-            if last.is_some_and(|it| usize::from(it.depth) < self.depth) {
-                break;
-            }
-            self.bindings.count -= 1;
-        }
     }
 
     /// What begins with `<!`: a CDATA section, or what RFC 6120, 11.1 forbids.
@@ -544,16 +471,6 @@ pub(crate) fn equals(buf: &[u8], at: usize) -> Result<(u8, usize), Stop> {
         Some(_) => Err(NOT_WELL_FORMED),
         None => Err(Stop::Incomplete),
     }
-}
-
-/// The namespace of this name, which is known or at least a plain URI.
-#[inline]
-pub(crate) fn namespace(name: &[u8]) -> Result<Ns, Stop> {
-    let ns = Ns::of(name);
-    if ns == Ns::Other && !chars::is_namespace_name(name) {
-        return Err(StreamFault::InvalidNamespace.into());
-    }
-    Ok(ns)
 }
 
 #[inline(always)]

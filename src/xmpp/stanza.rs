@@ -6,6 +6,7 @@
 
 use std::{borrow::Cow, num::NonZeroU32, ops::Range};
 
+pub use crate::xmpp::namespace::Ns;
 use crate::xmpp::read;
 
 /// First-level children whose place is remembered; of further ones only the kind is known.
@@ -167,124 +168,6 @@ impl Kind {
             (Ns::Sm, _) => Self::Sm,
             _ => Self::Unknown,
         }
-    }
-}
-
-macro_rules! namespaces {
-    ($($variant:ident = $name:literal),+ $(,)?) => {
-        /// Namespaces we know.
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-        #[repr(u8)]
-        pub enum Ns {
-            $(#[doc = concat!("`", $name, "`.")] $variant,)+
-            /// One we don't know.
-            #[default]
-            Other,
-        }
-
-        impl Ns {
-            /// All that have a name.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// Its name; empty for one we don't know.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)+
-                    Self::Other => "",
-                }
-            }
-        }
-    };
-}
-
-namespaces! {
-    Absent = "",
-    Client = "jabber:client",
-    Server = "jabber:server",
-    Dialback = "jabber:server:dialback",
-    Stream = "http://etherx.jabber.org/streams",
-    StreamErrors = "urn:ietf:params:xml:ns:xmpp-streams",
-    StanzaErrors = "urn:ietf:params:xml:ns:xmpp-stanzas",
-    Tls = "urn:ietf:params:xml:ns:xmpp-tls",
-    Sasl = "urn:ietf:params:xml:ns:xmpp-sasl",
-    Bind = "urn:ietf:params:xml:ns:xmpp-bind",
-    Session = "urn:ietf:params:xml:ns:xmpp-session",
-    Compress = "http://jabber.org/protocol/compress",
-    Sm = "urn:xmpp:sm:3",
-    Roster = "jabber:iq:roster",
-    Register = "jabber:iq:register",
-    Privacy = "jabber:iq:privacy",
-    Private = "jabber:iq:private",
-    Last = "jabber:iq:last",
-    Version = "jabber:iq:version",
-    Vcard = "vcard-temp",
-    VcardUpdate = "vcard-temp:x:update",
-    Ping = "urn:xmpp:ping",
-    Time = "urn:xmpp:time",
-    Blocking = "urn:xmpp:blocking",
-    DiscoInfo = "http://jabber.org/protocol/disco#info",
-    DiscoItems = "http://jabber.org/protocol/disco#items",
-    Caps = "http://jabber.org/protocol/caps",
-    ChatStates = "http://jabber.org/protocol/chatstates",
-    Receipts = "urn:xmpp:receipts",
-    Hints = "urn:xmpp:hints",
-    Delay = "urn:xmpp:delay",
-    StanzaId = "urn:xmpp:sid:0",
-    OccupantId = "urn:xmpp:occupant-id:0",
-    Carbons = "urn:xmpp:carbons:2",
-    Forward = "urn:xmpp:forward:0",
-    PubSub = "http://jabber.org/protocol/pubsub",
-    Muc = "http://jabber.org/protocol/muc",
-    MucUser = "http://jabber.org/protocol/muc#user",
-    Xml = "http://www.w3.org/XML/1998/namespace",
-    Xmlns = "http://www.w3.org/2000/xmlns/",
-}
-
-impl Ns {
-    /// The namespace of this name.
-    #[inline]
-    pub fn of(name: &[u8]) -> Self {
-        let mut slot = slot(name);
-        loop {
-            let found = SLOTS.get(slot & (SLOTS.len() - 1)).copied().unwrap_or_default();
-            if found == Self::Other || found.name().as_bytes() == name {
-                return found;
-            }
-            slot += 1;
-        }
-    }
-
-    /// True for `jabber:client` and `jabber:server`, which are exchanged on the way.
-    pub const fn is_content(self) -> bool {
-        matches!(self, Self::Client | Self::Server)
-    }
-}
-
-/// Namespaces by a hash of their names, made while compiling; `Other` is an empty slot.
-static SLOTS: [Ns; 128] = slots();
-
-#[expect(clippy::indexing_slicing, reason = "runs while compiling, where a slip is an error")]
-const fn slots() -> [Ns; 128] {
-    let mut slots = [Ns::Other; 128];
-    let mut i = 0;
-    while i < Ns::ALL.len() {
-        let mut at = slot(Ns::ALL[i].name().as_bytes());
-        while !matches!(slots[at & 127], Ns::Other) {
-            at += 1;
-        }
-        slots[at & 127] = Ns::ALL[i];
-        i += 1;
-    }
-    slots
-}
-
-/// Where the search for a name begins: its length, its last octet and one in the middle.
-#[inline(always)]
-const fn slot(name: &[u8]) -> usize {
-    let (_, middle) = name.split_at(name.len() / 2);
-    match (middle.first(), name.last()) {
-        (Some(middle), Some(last)) => name.len() * 7 + *last as usize * 3 + *middle as usize,
-        _ => 0,
     }
 }
 

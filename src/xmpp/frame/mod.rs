@@ -88,6 +88,8 @@ impl Limits {
         depth_max: limits::PRELOGIN_DEPTH_MAX,
         attributes_max: limits::ATTRIBUTES_MAX as u16,
     };
+    /// A server that we called: its features may be many.
+    pub const CALLED: Self = Self { elements_max: limits::FEATURES_ELEMENTS_MAX, ..Self::STRANGER };
     /// A client that has logged in.
     pub const CLIENT: Self = Self {
         octets_max: limits::CLIENT_STANZA_BYTES_MAX as u32,
@@ -119,7 +121,8 @@ pub enum Next {
 impl Framer {
     /// What stands at the start of `buf`.
     ///
-    /// After `Incomplete` the next call must show the same octets again with more behind them.
+    /// After `Incomplete` the next call must show the same octets again with more behind them. A
+    /// fault ends the stream, and the framer is of no use after it.
     #[inline]
     pub fn next(&mut self, buf: &[u8], limits: &Limits) -> Result<Next, StreamFault> {
         if self.boundary.scanned() > 0 {
@@ -227,12 +230,13 @@ fn named(stop: Stop) -> StreamFault {
         Stop::Fault(fault) => fault,
     }
 }
-#[cfg(test)]
-mod tests;
 
 /// Reads one whole element that stands alone, as if in a stream of that namespace; `None` if it is
 /// anything else. For stanzas that were proven or written here before.
 pub fn one(element: &[u8], content: Content) -> Option<Stanza> {
+    if element.first() != Some(&b'<') {
+        return None;
+    }
     let mut stanza = Stanza::default();
     let setting = Setting { content, dialback: false };
     match scan::scan(element, setting, &Limits::SERVER, &mut stanza) {
@@ -240,3 +244,6 @@ pub fn one(element: &[u8], content: Content) -> Option<Stanza> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -119,7 +119,7 @@ pub struct Features<'a> {
     pub dialback: bool,
     /// Resource binding (RFC 6120, 7).
     pub bind: bool,
-    /// The session of RFC 3921, which is no longer needed but asked for by old clients.
+    /// The session of RFC 3921, 3, which is no longer needed but asked for by old clients.
     pub session: bool,
     /// Stream management (XEP-0198).
     pub sm: bool,

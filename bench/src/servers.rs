@@ -1,0 +1,261 @@
+//! The programs that are measured: how each is configured, provisioned and started.
+//!
+//! All are started fresh in a directory of their own, pinned, and ended by their own process.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The domain of all users.
+pub(crate) const DOMAIN: &str = "load.example";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Subject {
+    /// The bare relay on epoll.
+    BareEpoll,
+    /// The bare relay on the ring.
+    BareUring,
+    /// Tandem on the ring.
+    TandemRing,
+    /// Tandem on epoll.
+    TandemEpoll,
+    /// Prosody of Debian.
+    Prosody,
+}
+
+impl Subject {
+    /// As it stands in results.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::BareEpoll => "bare-epoll",
+            Self::BareUring => "bare-uring",
+            Self::TandemRing => "tandem-ring",
+            Self::TandemEpoll => "tandem-epoll",
+            Self::Prosody => "prosody",
+        }
+    }
+
+    /// Whether it passes bytes without knowing XMPP.
+    pub(crate) fn is_bare(self) -> bool {
+        matches!(self, Self::BareEpoll | Self::BareUring)
+    }
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Stage {
+    /// The directory of the run, with cert.pem and key.pem in it.
+    pub dir: PathBuf,
+    /// Cores, as taskset takes them.
+    pub cores: String,
+    /// Tandem's program.
+    pub tandem: PathBuf,
+    /// Users u0, u1, …
+    pub users: usize,
+    /// Tandem's shards.
+    pub shards: usize,
+}
+
+/// A server that takes connections.
+pub(crate) struct Running {
+    child: Child,
+    /// Where it takes plain connections.
+    pub plain: SocketAddr,
+    /// Where it takes TLS from the first byte.
+    pub tls: SocketAddr,
+    /// Its counters, if it keeps any.
+    pub counters: Option<PathBuf>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nobody is left.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Running {
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+/// Makes the certificate that all servers show.
+pub(crate) fn certificate(dir: &Path) -> Result<(), String> {
+    let names = vec![DOMAIN.to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).map_err(|e| e.to_string())?;
+    write(&dir.join("cert.pem"), &made.cert.pem())?;
+    write(&dir.join("key.pem"), &made.signing_key.serialize_pem())
+}
+
+/// Starts a server and waits until it takes connections.
+pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Running, String> {
+    let dir = stage.dir.join(subject.name());
+    fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let (plain, secure) = (free_port()?, free_port()?);
+    let (command, counters) = match subject {
+        Subject::BareEpoll | Subject::BareUring => {
+            let port = if tls { secure } else { plain };
+            bare(subject, tls, port, &dir, stage)?
+        }
+        Subject::TandemRing => (tandem("ring", plain, secure, &dir, stage)?, None),
+        Subject::TandemEpoll => (tandem("epoll", plain, secure, &dir, stage)?, None),
+        Subject::Prosody => (prosody(plain, secure, &dir, stage)?, None),
+    };
+    let log = File::create(dir.join("output.log")).map_err(|e| e.to_string())?;
+    let child = pinned(&stage.cores, &command)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(|e| e.to_string())?)
+        .stderr(log)
+        .spawn()
+        .map_err(|e| format!("{}: {e}", subject.name()))?;
+    let mut running = Running { child, plain, tls: secure, counters };
+    wait_for(if tls { secure } else { plain }, &mut running.child)
+        .map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
+    if subject.is_bare() {
+        // The knock was a connection too: it gets a partner, so that pairs begin at an even place.
+        drop(TcpStream::connect(if tls { secure } else { plain }));
+    }
+    if matches!(subject, Subject::TandemRing | Subject::TandemEpoll) {
+        provision_tandem(&dir, stage)?;
+    }
+    Ok(running)
+}
+
+/// `taskset` replaces itself by the program, so the process id is the program's.
+fn pinned(cores: &str, line: &[String]) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(cores).args(line);
+    command
+}
+
+fn bare(
+    subject: Subject,
+    tls: bool,
+    port: SocketAddr,
+    dir: &Path,
+    stage: &Stage,
+) -> Result<(Vec<String>, Option<PathBuf>), String> {
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let counters = dir.join("counters");
+    let engine = if subject == Subject::BareEpoll { "epoll" } else { "uring" };
+    let mut line = vec![text(&own), "bare-relay".into(), "--engine".into(), engine.into()];
+    line.extend(["--listen".into(), port.to_string(), "--counters".into(), text(&counters)]);
+    if tls {
+        line.extend(["--tls".into(), text(&stage.dir)]);
+    }
+    Ok((line, Some(counters)))
+}
+
+/// Tandem's command line and configuration: the one place that knows them.
+fn tandem(
+    pump: &str,
+    plain: SocketAddr,
+    tls: SocketAddr,
+    dir: &Path,
+    stage: &Stage,
+) -> Result<Vec<String>, String> {
+    let (state, run) = (dir.display(), stage.dir.display());
+    let (admin, shards) = (free_port()?, stage.shards);
+    let config = format!(
+        "[node]\nname = \"bench\"\nshards = {shards}\npump = \"{pump}\"\nstate = \"{state}\"\n\
+         [[domain]]\nname = \"{DOMAIN}\"\ncertificate = \"{run}/cert.pem\"\nkey = \"{run}/key.pem\"\n\
+         [[listen]]\naddress = \"{plain}\"\nparty = \"client\"\nsecurity = \"optional\"\n\
+         [[listen]]\naddress = \"{tls}\"\nparty = \"client\"\nsecurity = \"direct\"\n\
+         [federation]\ndefault = \"deny\"\n\
+         [admin]\nhttp = \"{admin}\"\nsocket = \"{state}/ctl.sock\"\n\
+         [log]\nlevel = \"warn\"\n\
+         [accounts]\nscram_iterations = 4096\n"
+    );
+    let path = dir.join("tandem.toml");
+    write(&path, &config)?;
+    Ok(vec![text(&stage.tandem), "run".into(), text(&path)])
+}
+
+/// Makes the users through the running node, as an administrator would.
+fn provision_tandem(dir: &Path, stage: &Stage) -> Result<(), String> {
+    let mut list = String::new();
+    for user in 0..stage.users {
+        writeln!(list, "u{user}@{DOMAIN} pw").map_err(|e| e.to_string())?;
+    }
+    let path = dir.join("users.txt");
+    write(&path, &list)?;
+    let done = Command::new(&stage.tandem)
+        .args(["ctl", "--socket"])
+        .arg(dir.join("ctl.sock"))
+        .args(["user", "import"])
+        .stdin(File::open(&path).map_err(|e| e.to_string())?)
+        .output()
+        .map_err(|e| format!("tandem ctl: {e}"))?;
+    if done.status.success() {
+        return Ok(());
+    }
+    Err(format!("tandem ctl user import: {}", String::from_utf8_lossy(&done.stderr)))
+}
+
+fn prosody(
+    plain: SocketAddr,
+    tls: SocketAddr,
+    dir: &Path,
+    stage: &Stage,
+) -> Result<Vec<String>, String> {
+    let accounts = dir.join("data").join(DOMAIN.replace('.', "%2e")).join("accounts");
+    fs::create_dir_all(&accounts).map_err(|e| e.to_string())?;
+    for user in 0..stage.users {
+        let path = accounts.join(format!("u{user}.dat"));
+        write(&path, "return { [\"password\"] = \"pw\"; };\n")?;
+    }
+    let (own, run) = (dir.display(), stage.dir.display());
+    let (plain, tls) = (plain.port(), tls.port());
+    let config = format!(
+        "run_as_root = true\npidfile = \"{own}/prosody.pid\"; data_path = \"{own}/data\"\n\
+         admin_socket = \"{own}/prosody.sock\"\ninterfaces = {{ \"127.0.0.1\" }}\n\
+         c2s_ports = {{ {plain} }}; c2s_direct_tls_ports = {{ {tls} }}; s2s_ports = {{}}\n\
+         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"presence\", \
+         \"message\", \"iq\" }}\nmodules_disabled = {{ \"s2s\" }}\n\
+         authentication = \"internal_plain\"\nc2s_require_encryption = false\n\
+         allow_unencrypted_plain_auth = true\nlog = {{ warn = \"{own}/prosody.log\" }}\n\
+         ssl = {{ certificate = \"{run}/cert.pem\"; key = \"{run}/key.pem\" }}\n\
+         c2s_direct_tls_ssl = {{ certificate = \"{run}/cert.pem\"; key = \"{run}/key.pem\" }}\n\
+         VirtualHost \"{DOMAIN}\"\n"
+    );
+    let path = dir.join("prosody.cfg.lua");
+    write(&path, &config)?;
+    Ok(vec!["prosody".into(), "--config".into(), text(&path), "-F".into()])
+}
+
+fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), String> {
+    let end = Instant::now() + PATIENCE;
+    while TcpStream::connect(address).is_err() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("ended with {status}"));
+        }
+        if Instant::now() > end {
+            return Err(format!("does not listen on {address}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// A port that nobody listens on; another program may take it, and then the start fails.
+fn free_port() -> Result<SocketAddr, String> {
+    std::net::TcpListener::bind(("127.0.0.1", 0))
+        .and_then(|listener| listener.local_addr())
+        .map_err(|e| e.to_string())
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
+}

@@ -1,0 +1,95 @@
+//! Listeners: who connects where.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::config::check::Checks;
+use crate::config::file::{File, Listen};
+use crate::config::finding::Finding;
+use crate::config::read::At;
+use crate::policy::{Policy, Security};
+use crate::shard::settings::{Listener, Party};
+
+impl Checks<'_> {
+    /// The listeners by id, and the address of each.
+    pub(super) fn listens(
+        &mut self,
+        written: &[Listen],
+        admin_at: Option<&At<String>>,
+        admin: Option<SocketAddr>,
+    ) -> (Vec<Listener>, Vec<SocketAddr>) {
+        if written.is_empty() {
+            self.found.push(
+                Finding::error("C0208", 0..0, "nothing is listened on")
+                    .why("neither clients nor other servers could connect")
+                    .mend("add [[listen]] with address and party, once for clients and once for peers"),
+            );
+        }
+        let mut taken: Vec<(SocketAddr, Range<usize>)> = Vec::new();
+        if let (Some(address), Some(at)) = (admin, admin_at) {
+            taken.push((address, at.span.clone()));
+        }
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for entry in written {
+            let party = entry.party.as_ref().map_or(Party::Client, |it| it.value);
+            let security = entry.security.as_ref().map_or(Security::StartTls, |it| it.value);
+            let port = match (party, security) {
+                (Party::Client, Security::Direct) => 5223,
+                (Party::Client, _) => 5222,
+                (Party::Peer, Security::Direct) => 5270,
+                (Party::Peer, _) => 5269,
+            };
+            if entry.addresses.is_empty() && !self.found.iter().any(|it| it.span == entry.span) {
+                let what = "a listener without an address";
+                let mend = format!("address = \"0.0.0.0:{port}\"");
+                self.found.push(Finding::error("C0107", entry.span.clone(), what).mend(mend));
+            }
+            let mut exposed = None;
+            for at in &entry.addresses {
+                let Some(address) = self.socket_address(at, port) else { continue };
+                if address.port() != 0
+                    && let Some((_, first)) = taken.iter().find(|it| it.0 == address)
+                {
+                    self.found.push(
+                        Finding::error("C0206", at.span.clone(), format!("{address} is listened on twice"))
+                            .mark("again here")
+                            .other(first.clone(), "first here")
+                            .why("a connection could not know which of the two it is for")
+                            .mend("give one of them another port, or remove it"),
+                    );
+                    continue;
+                }
+                taken.push((address, at.span.clone()));
+                if !address.ip().is_loopback() {
+                    exposed = exposed.or(Some(address));
+                }
+                listeners.push(Listener { party, security });
+                addresses.push(address);
+            }
+            if let (Some(address), Some(At { value: Security::Optional, span })) = (exposed, &entry.security) {
+                self.found.push(
+                    Finding::warning("C0401", span.clone(), format!("clear text is allowed on {address}"))
+                        .mark("TLS may be left out here")
+                        .why("whoever is on the way can read and change what is said")
+                        .mend("security = \"starttls\"; \"optional\" is for benches and closed networks"),
+                );
+            }
+        }
+        (listeners, addresses)
+    }
+
+    /// Federation without a way in can't prove our own domain by dialback.
+    pub(super) fn reachable_by_peers(&mut self, file: &File, policy: &Policy) {
+        let allows = policy.default.allow || policy.rules().iter().any(|it| it.1.allow);
+        let is_peer = |it: &Listen| it.party.as_ref().is_none_or(|it| it.value == Party::Peer);
+        if !allows || file.listens.is_empty() || file.listens.iter().any(is_peer) {
+            return;
+        }
+        let at = file.federation.default.as_ref().map(|it| it.span.clone()).or(file.federation.span.clone());
+        self.found.push(
+            Finding::warning("C0407", at.unwrap_or_default(), "other domains are allowed, but none can connect here")
+                .why("they reach our users, and check that we are who we say (dialback), by connecting to us")
+                .mend("add [[listen]] with party = \"peer\" (usually port 5269)"),
+        );
+    }
+}

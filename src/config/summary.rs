@@ -1,0 +1,161 @@
+//! What would run, on one page.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::config::{Loaded, Pump};
+use crate::policy::{Pattern, PeerAuth, Rule, Security};
+use crate::shard::settings::Party;
+
+impl Loaded {
+    /// One page for people.
+    pub fn summary(&self) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, text: String| {
+            // Writing to a String can't fail.
+            writeln!(out, "{name:<12}{text}").ok();
+        };
+        let settings = &self.settings;
+        let shards = settings.shards;
+        let plural = if shards == 1 { "" } else { "s" };
+        row("node", format!("{}, {shards} shard{plural}, pump {}", self.node.name, pump(self.node.pump)));
+        for (i, it) in settings.domains.iter().enumerate() {
+            let plain = if it.plain { ", PLAIN allowed" } else { "" };
+            let until = settings.tls.find(&it.name).map_or_else(String::new, |it| date(it.validity().1));
+            row(if i == 0 { "domains" } else { "" }, format!("{}{plain}, certificate until {until}", it.name));
+        }
+        for (i, (address, it)) in self.addresses.iter().zip(&settings.listeners).enumerate() {
+            let line = format!("{:<22} {}s, {}", address.to_string(), party(it.party), security(it.security));
+            row(if i == 0 { "listens" } else { "" }, line);
+        }
+        row("federation", format!("default {}", rule_text(&settings.policy.default)));
+        for (pattern, it) in settings.policy.rules() {
+            row("", format!("{} {}", pattern_text(pattern), rule_text(it)));
+        }
+        row("DNS", self.nameserver.map_or_else(|| "the system's name servers".to_owned(), |it| it.to_string()));
+        let authorities = if self.roots.len() == 1 { "authority" } else { "authorities" };
+        row("trust", format!("{} certificate {authorities}", self.roots.len()));
+        row("store", format!("sqlite {}", self.store.display()));
+        let http = self.admin.http.map_or_else(|| "off".to_owned(), |it| format!("http://{it}"));
+        row("admin", format!("{http}, socket {}", self.admin.socket.display()));
+        row("log", self.log_level.to_owned());
+        out
+    }
+
+    /// The same for programs.
+    pub fn summary_json(&self) -> serde_json::Value {
+        let settings = &self.settings;
+        let rule_json = |it: &Rule| {
+            json!({
+                "action": if it.allow { "allow" } else { "deny" },
+                "auth": auth(it.auth),
+                "security": security(it.security),
+                "targets": it.targets.iter().map(|it| it.address.to_string()).collect::<Vec<_>>(),
+                "private_addresses": it.private_addresses,
+            })
+        };
+        json!({
+            "node": { "name": self.node.name, "shards": settings.shards, "pump": pump(self.node.pump),
+                      "spin_us": u64::try_from(self.node.spin.as_micros()).unwrap_or(u64::MAX),
+                      "state": self.node.state },
+            "domains": settings.domains.iter().map(|it| json!({
+                "name": it.name, "plain": it.plain,
+                "certificate_until": settings.tls.find(&it.name).map(|it| it.validity().1),
+            })).collect::<Vec<_>>(),
+            "listens": self.addresses.iter().zip(&settings.listeners).map(|(address, it)| {
+                json!({ "address": address.to_string(), "party": party(it.party),
+                        "security": security(it.security) })
+            }).collect::<Vec<_>>(),
+            "federation": {
+                "default": rule_json(&settings.policy.default),
+                "rules": settings.policy.rules().iter().map(|(pattern, it)| {
+                    json!({ "pattern": pattern_text(pattern), "rule": rule_json(it) })
+                }).collect::<Vec<_>>(),
+                "nameserver": self.nameserver.map(|it| it.to_string()),
+            },
+            "trust": { "authorities": self.roots.len() },
+            "store": { "kind": "sqlite", "path": self.store },
+            "admin": { "http": self.admin.http.map(|it| it.to_string()), "socket": self.admin.socket },
+            "log": { "level": self.log_level },
+        })
+    }
+}
+
+/// A rule in words.
+pub fn rule_text(it: &Rule) -> String {
+    if !it.allow {
+        return "deny".to_owned();
+    }
+    let mut text = format!("allow, {}, {}", auth_words(it.auth), security(it.security));
+    if !it.targets.is_empty() {
+        let list: Vec<String> = it.targets.iter().map(|it| it.address.to_string()).collect();
+        text.push_str(&format!(", at {}", list.join(", ")));
+    }
+    if it.private_addresses {
+        text.push_str(", private addresses too");
+    }
+    text
+}
+
+/// A pattern as it is written.
+pub fn pattern_text(pattern: &Pattern) -> String {
+    match pattern {
+        Pattern::Exact(name) => name.clone(),
+        Pattern::Label { before, after, parent } => format!("{before}*{after}.{parent}"),
+        Pattern::Below(parent) => format!(".{parent}"),
+        Pattern::Any => "*".to_owned(),
+    }
+}
+
+fn auth(it: PeerAuth) -> &'static str {
+    match it {
+        PeerAuth::External => "external",
+        PeerAuth::Both => "both",
+        PeerAuth::Dialback => "dialback",
+    }
+}
+
+fn auth_words(it: PeerAuth) -> &'static str {
+    match it {
+        PeerAuth::External => "certificates only",
+        PeerAuth::Both => "certificates or dialback",
+        PeerAuth::Dialback => "dialback suffices",
+    }
+}
+
+fn security(it: Security) -> &'static str {
+    match it {
+        Security::Direct => "direct",
+        Security::StartTls => "starttls",
+        Security::Optional => "optional",
+    }
+}
+
+fn party(it: Party) -> &'static str {
+    match it {
+        Party::Client => "client",
+        Party::Peer => "peer",
+    }
+}
+
+fn pump(it: Pump) -> &'static str {
+    match it {
+        Pump::Auto => "auto",
+        Pump::Ring => "ring",
+        Pump::Epoll => "epoll",
+    }
+}
+
+/// The day of a moment in seconds since 1970 (civil from days, with years that begin in March).
+fn date(seconds: u64) -> String {
+    let z = seconds / 86_400 + 719_468;
+    let (era, of_era) = (z / 146_097, z % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}

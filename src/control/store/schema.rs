@@ -1,0 +1,92 @@
+//! The tables, and how an older file becomes a newer one.
+//!
+//! Every version is a step from the one before it; a file runs the steps it lacks, each in its own
+//! transaction together with its new number, so a crash between two leaves a whole version. A file
+//! of a newer version is refused: what it means is not known here.
+//!
+//! The SQL is the subset that PostgreSQL shares (types aside): the same steps will run there.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+/// Marks the file as ours (`PRAGMA application_id`): "tndm".
+pub(super) const APPLICATION_ID: i32 = 0x746e_646d;
+
+/// Step `n` leads from version `n` to `n + 1`.
+const STEPS: [&str; 1] = [
+    // 1: accounts and their SCRAM keys (RFC 5802, 3).
+    "CREATE TABLE accounts (
+        address TEXT NOT NULL PRIMARY KEY,
+        created BIGINT NOT NULL
+    );
+    CREATE TABLE scram_keys (
+        address TEXT NOT NULL REFERENCES accounts (address) ON DELETE CASCADE,
+        hash TEXT NOT NULL,
+        salt BLOB NOT NULL,
+        iterations INTEGER NOT NULL,
+        stored_key BLOB NOT NULL,
+        server_key BLOB NOT NULL,
+        PRIMARY KEY (address, hash)
+    );",
+];
+
+/// The version this program writes.
+pub(super) const VERSION: i64 = STEPS.len() as i64;
+
+/// What stood in the way.
+pub(super) enum Fault {
+    /// The file is of this version, which is newer than ours.
+    Newer(i64),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// The version of a file; 0 if nothing was ever written to it.
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<i64> {
+    let table: Option<i64> = connection
+        .query_row(
+            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema_version'",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if table.is_none() {
+        return Ok(0);
+    }
+    let found = connection
+        .query_row("SELECT version FROM schema_version", [], |row| row.get(0))
+        .optional()?;
+    Ok(found.unwrap_or(0))
+}
+
+/// Brings the file to [`VERSION`]; returns the version it had.
+pub(super) fn migrate(connection: &mut Connection) -> Result<i64, Fault> {
+    let before = version(connection)?;
+    if before > VERSION {
+        return Err(Fault::Newer(before));
+    }
+    for (from, step) in (0i64..).zip(STEPS) {
+        // Another process may have done the step meanwhile, so the version is read again under
+        // the write lock.
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if version(&transaction)? != from {
+            continue;
+        }
+        transaction.execute_batch(
+            "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL);
+             DELETE FROM schema_version;",
+        )?;
+        transaction.execute_batch(step)?;
+        transaction
+            .execute("INSERT INTO schema_version (version) VALUES (?1)", params![from + 1])?;
+        if from == 0 {
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        transaction.commit()?;
+    }
+    Ok(before)
+}
