@@ -66,8 +66,12 @@ impl NetLanes {
     /// Sends, or gives it back.
     fn try_send(&self, shard: ShardId, message: ToShard) -> Result<(), ToShard> {
         match message {
-            ToShard::Answered(answer) => self.control.answer(shard, answer).map_err(|it| ToShard::Answered(*it)),
-            ToShard::Ordered(order) => self.control.order(shard, order).map_err(|it| ToShard::Ordered(*it)),
+            ToShard::Answered(answer) => {
+                self.control.answer(shard, answer).map_err(|it| ToShard::Answered(*it))
+            }
+            ToShard::Ordered(order) => {
+                self.control.order(shard, order).map_err(|it| ToShard::Ordered(*it))
+            }
         }
     }
 }
@@ -124,9 +128,15 @@ impl Up {
     /// Takes what the shards asked; pending if that is nothing.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Source::Unwatched(_) = self.questions
-            && let Source::Unwatched(questions) = std::mem::replace(&mut self.questions, Source::Lost)
+            && let Source::Unwatched(questions) =
+                std::mem::replace(&mut self.questions, Source::Lost)
         {
-            match AsyncFd::new(questions) {
+            #[expect(
+                deprecated,
+                reason = "its successor is unsafe, which lives in net only; Questions owns its descriptor for life"
+            )]
+            let watched = AsyncFd::new(questions);
+            match watched {
                 Ok(watched) => self.questions = Source::Watched(watched),
                 Err(fault) => tracing::error!(%fault, "lanes_lost: the shards can't be heard"),
             }
@@ -136,7 +146,9 @@ impl Up {
             Poll::Ready(Ok(mut guard)) => {
                 guard.clear_ready();
                 let taken = &mut self.taken;
-                guard.get_inner_mut().drain(|shard, question| taken.push(FromShard::Asked(shard, question)));
+                guard
+                    .get_inner_mut()
+                    .drain(|shard, question| taken.push(FromShard::Asked(shard, question)));
                 taken.reverse();
                 Poll::Ready(())
             }

@@ -119,7 +119,11 @@ fn ready_line(loaded: &Loaded, running: &Running) -> String {
     };
     let shards = loaded.settings.shards;
     let plural = if shards == 1 { "" } else { "s" };
-    format!("ready: {} on {}, {shards} shard{plural} on {interface}", domains.join(", "), addresses.join(", "))
+    format!(
+        "ready: {} on {}, {shards} shard{plural} on {interface}",
+        domains.join(", "),
+        addresses.join(", ")
+    )
 }
 
 /// Lines of events on stderr.

@@ -89,7 +89,10 @@ pub struct Environment {
 impl Environment {
     /// Asks the host.
     pub fn of_host() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the configuration is read outside the engine")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the configuration is read outside the engine"
+        )]
         let now = std::time::SystemTime::now();
         let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let cores = core_affinity::get_core_ids().map_or(1, |it| it.len());
@@ -119,7 +122,7 @@ pub fn load_in(path: &Path, host: &Environment) -> Result<Loaded, Findings> {
     };
     let mut found = Findings::new(path, &source);
     let file = file::read(&source, &mut found);
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     check::check(path, folder, file, host, found)
 }
 
