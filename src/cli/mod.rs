@@ -53,6 +53,9 @@ struct RunArgs {
     /// The configuration.
     #[arg(default_value = CONFIG)]
     config: PathBuf,
+    /// Stops when stdin ends: whoever started it is gone.
+    #[arg(long, hide = true)]
+    while_stdin: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -211,7 +214,7 @@ impl Cli {
     /// Does what was asked for.
     pub fn act(self) -> Exit {
         match self.command {
-            Command::Run(args) => run::run(&args.config),
+            Command::Run(args) => run::run(&args.config, args.while_stdin),
             Command::Check(CheckCommand::Config(args)) => check::config(&args),
             Command::Check(CheckCommand::Policy(args)) => check::policy(&args),
             Command::Ctl(args) => ctl::ctl(args),

@@ -3,11 +3,13 @@
 use std::fmt::Display;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use crate::admin::Exit;
+use crate::cli::ctl;
 use crate::cli::lanes::NetLanes;
 use crate::cli::output::{colour_note, note, note_text, say};
 use crate::cli::reload::Files;
@@ -21,7 +23,7 @@ use crate::shard::kernel::{Seeds, ShardId};
 use crate::shard::settings::Settings;
 
 /// Runs until it is told to stop.
-pub(super) fn run(path: &Path) -> Exit {
+pub(super) fn run(path: &Path, while_stdin: bool) -> Exit {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(found) => {
@@ -32,6 +34,9 @@ pub(super) fn run(path: &Path) -> Exit {
     };
     note_text(&loaded.warnings.render(colour_note()));
     log(loaded.log_level);
+    if while_stdin {
+        stop_after_stdin(loaded.admin.socket.clone());
+    }
     match serve(path, loaded) {
         Ok(Ending::Orderly) => Exit::Done,
         Ok(Ending::Cut { shards }) => {
@@ -43,6 +48,17 @@ pub(super) fn run(path: &Path) -> Exit {
             Exit::Unavailable
         }
     }
+}
+
+/// So that a demo which is killed leaves nothing running.
+fn stop_after_stdin(socket: PathBuf) {
+    thread::spawn(move || {
+        std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).ok();
+        if ctl::stop(&socket).is_err() {
+            // Nobody listens yet, and nobody is connected either.
+            std::process::exit(i32::from(Exit::Unavailable.code()));
+        }
+    });
 }
 
 /// The one line to fill a shard's place with an engine.

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::finding::{Finding, Findings};
 use crate::config::keys;
 use crate::config::read::{At, Section, did_you_mean, printable, tables};
+use crate::limits::SHARDS_MAX;
 use crate::policy::{PeerAuth, Security};
 use crate::shard::settings::Party;
 
@@ -223,7 +224,7 @@ fn read_section(file: &mut File, mut it: Section<'_, '_>) {
         "node" => {
             file.node = Node {
                 name: it.string("name"),
-                shards: it.integer("shards", Some("auto"), 1..65),
+                shards: it.integer("shards", Some("auto"), 1..i64::from(SHARDS_MAX) + 1),
                 pump: it.choice(
                     "pump",
                     &[("auto", Pump::Auto), ("ring", Pump::Ring), ("epoll", Pump::Epoll)],

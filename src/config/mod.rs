@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::SHARDS_MAX;
 use crate::shard::settings::Settings;
 use crate::time::Wall;
 use crate::tls;
@@ -131,9 +132,6 @@ fn unreadable(path: &Path, what: &str, mend: &str) -> Findings {
     found.push(Finding::error("C0102", 0..0, what).mend(mend));
     found
 }
-
-/// Shards are numbered by a few bits in ids.
-const SHARDS_MAX: u16 = 64;
 
 /// Where Debian, Fedora and Alpine keep their authorities.
 const BUNDLES: [&str; 3] =

@@ -179,7 +179,9 @@ fn stay(cast: Cast, places: &[Place; 2], ca: &Path, password: &str) -> Result<()
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         tokio::select! {
+            _ = hang_up.recv() => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -125,9 +125,9 @@ impl Switch {
     /// Starts it and waits until it is ready.
     pub(super) fn start(place: &Place) -> Result<Self, Trouble> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("run")
+            .args(["run", "--while-stdin"])
             .arg(place.config())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(place.log())?)
             .spawn()?;

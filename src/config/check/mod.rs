@@ -91,8 +91,9 @@ pub(super) fn check(
 }
 
 impl Checks<'_> {
+    /// A path of the file, from its folder; `.` goes, so that it reads well in logs.
     fn path(&self, written: &str) -> PathBuf {
-        self.folder.join(written)
+        self.folder.join(written).components().collect()
     }
 
     fn node(&mut self, file: &File) -> (Node, u16) {
