@@ -9,7 +9,6 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::thread;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -117,7 +116,7 @@ impl Up {
     /// Ready when questions may have been taken.
     fn poll_questions(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(questions) = self.fresh.take() {
-            match AsyncFd::with_interest(questions, Interest::READABLE) {
+            match questions.watch() {
                 Ok(watched) => self.watched = Some(watched),
                 Err(error) => {
                     // Without it nobody is ever answered; it can fail for want of memory only.

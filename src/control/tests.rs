@@ -360,12 +360,10 @@ impl Engine for Least {
 fn the_lanes_of_a_real_node_carry_questions_orders_and_the_end() {
     let plan = net::Plan { shards: 2, interface: net::Interface::Epoll, ..net::Plan::default() };
     let (answered, answers) = std::sync::mpsc::channel();
-    // An engine is made on its shard's own thread, and a sender may not be shared.
-    let answered = std::sync::Mutex::new(answered);
     let running = net::run(&plan, move |id, _| Least {
         id,
         asked: false,
-        answered: answered.lock().unwrap().clone(),
+        answered: answered.clone(),
     })
     .unwrap();
     let (handle, questions, joiner) = running.split();

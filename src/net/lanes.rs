@@ -16,6 +16,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::{fmt, io};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use crate::limits::{CONTROL_LANE_MAX, CROSSINGS_MAX, QUESTIONS_MAX};
 use crate::net::mesh::{self, Consumer, Padded, Producer};
 use crate::net::sys;
@@ -194,6 +197,13 @@ impl AsRawFd for Questions {
 }
 
 impl Questions {
+    /// Has the control thread's runtime watch for questions. Called inside that runtime.
+    pub fn watch(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is the doorbell's, which the hub owns and `self` keeps alive; it
+        // is the same one each time it is asked for, and nobody closes it before.
+        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
+    }
+
     /// Takes all questions that are there. Afterwards the descriptor tells of the next one.
     /// (With `AsyncFd`: clear readiness, then drain.)
     pub fn drain(&mut self, mut take: impl FnMut(ShardId, Question)) {
