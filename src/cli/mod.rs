@@ -10,7 +10,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod check;
 mod ctl;
 mod demo;
-mod lanes;
 mod output;
 mod reload;
 mod run;

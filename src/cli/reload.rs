@@ -162,7 +162,7 @@ mod tests {
         let (_folder, path) = furnished();
         let mut files = Files::new(&path, config::load(&path).unwrap_or_else(|it| panic!("{it}")));
         edit(&path, "default = \"allow\"", "default = \"alow\"");
-        let text = files.reload().err().expect("a bad file");
+        let text = files.reload().expect_err("a bad file");
         assert!(text.contains("did you mean \"allow\"?") && text.contains("stays"), "{text}");
         // It was not the certificates that changed.
         assert!(files.certificates().is_err());

@@ -1,23 +1,25 @@
 //! `tandem run`: the node, in the foreground. Puts it together: load, store, net, control, wait.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
 use crate::admin::Exit;
 use crate::cli::ctl;
-use crate::cli::lanes::NetLanes;
 use crate::cli::output::{colour_note, note, note_text, say};
 use crate::cli::reload::Files;
 use crate::config::{self, Loaded, Pump};
+use crate::control::lanes::{FromShard, Lanes, NetLanes, ToShard};
 use crate::control::store::Store;
 use crate::control::workers::Workers;
 use crate::control::{self, Ending, Setup, Socket};
-use crate::net::{self, Interface, Plan, Running};
+use crate::net::{self, Interface, Plan, Running, Unsent};
 use crate::shard::Shard;
 use crate::shard::kernel::{Seeds, ShardId};
 use crate::shard::settings::Settings;
@@ -80,9 +82,10 @@ fn serve(path: &Path, loaded: Loaded) -> Result<Ending, String> {
     let workers = Workers::start().map_err(words)?;
     let running = net::run(&plan(&loaded), engine(&loaded.settings)).map_err(words)?;
     let line = ready_line(&loaded, &running);
-    let lanes = NetLanes::new(running, Box::new(move || say(line))).map_err(words)?;
+    let (handle, questions, joiner) = running.split();
+    let lanes = NetLanes::new(handle, questions, joiner).map_err(words)?;
     let setup = Setup {
-        lanes: Box::new(lanes),
+        lanes: Box::new(Announced { lanes, line: Cell::new(Some(line)) }),
         settings: Arc::clone(&loaded.settings),
         store,
         workers,
@@ -140,6 +143,29 @@ fn ready_line(loaded: &Loaded, running: &Running) -> String {
         domains.join(", "),
         addresses.join(", ")
     )
+}
+
+/// Lanes that print the ready line when control begins to listen to them: its sockets stand then.
+struct Announced {
+    lanes: NetLanes,
+    line: Cell<Option<String>>,
+}
+
+impl Lanes for Announced {
+    fn shards(&self) -> u16 {
+        self.lanes.shards()
+    }
+
+    fn send(&self, shard: ShardId, message: ToShard) -> Result<(), Unsent<ToShard>> {
+        self.lanes.send(shard, message)
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<FromShard> {
+        if let Some(line) = self.line.take() {
+            say(line);
+        }
+        self.lanes.poll(cx)
+    }
 }
 
 /// Lines of events on stderr.
