@@ -70,6 +70,8 @@ fn engine(settings: &Arc<Settings>) -> impl Fn(ShardId, Seeds) -> Shard + Send +
 }
 
 fn serve(path: &Path, loaded: Loaded) -> Result<Ending, String> {
+    // Going on without one of the shards would lose its users' messages silently.
+    net::abort_on_panic();
     prepare_state(&loaded)?;
     let store = Store::open_sqlite(&loaded.store).map_err(words)?;
     let admin = match loaded.admin.http {

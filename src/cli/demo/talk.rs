@@ -40,7 +40,7 @@ pub(super) fn log_in(ladder: &mut Ladder, logins: &[Login; 4]) -> Option<Cast> {
 /// The conversation.
 pub(super) fn talk(ladder: &mut Ladder, cast: &mut Cast) {
     let Cast { alice, bob, carol, dave } = cast;
-    ladder.head("In one domain");
+    ladder.head("In one domain: alice and bob live on different shards");
     ladder.step("alice", "bob", "chat", || {
         chat(alice, bob, "bob@example.com", "Shall we eat at noon?")
     });
@@ -239,3 +239,16 @@ pub(super) fn answer_texts(mut client: Client, name: &'static str) {
 
 /// Enough to fill more than one turn of a shard.
 const ORDERED: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use crate::address::Address;
+    use crate::route::shard_of;
+
+    /// The demo runs two shards; a conversation inside one would show half of the switch.
+    #[test]
+    fn alice_and_bob_live_on_different_shards() {
+        let home = |user: &str| shard_of(Address::parse(user).expect("an address").slot(), 2);
+        assert_ne!(home("alice@example.com"), home("bob@example.com"));
+    }
+}
