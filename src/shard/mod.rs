@@ -19,6 +19,8 @@ mod outbox;
 mod peer_dialback;
 mod peer_in;
 mod peer_out;
+#[cfg(test)]
+mod peer_tests;
 mod post;
 mod random;
 mod report;

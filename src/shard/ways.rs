@@ -178,12 +178,7 @@ impl Shard {
     }
 
     /// What the domain's SRV names have.
-    pub(super) fn resolved(
-        &mut self,
-        ticket: Ticket,
-        direct: dns::Answer,
-        starttls: dns::Answer,
-    ) {
+    pub(super) fn resolved(&mut self, ticket: Ticket, direct: dns::Answer, starttls: dns::Answer) {
         let key = Key::from_u64(ticket.0);
         let Some(way) = self.ways.get_mut(key) else { return };
         let random = &mut self.random;
@@ -270,11 +265,9 @@ impl Shard {
                 StanzaFault::RemoteServerNotFound,
                 Condition::RemoteServerNotFound,
             ),
-            NoTarget::LookupFailed => self.give_up(
-                key,
-                StanzaFault::RemoteServerTimeout,
-                Condition::RemoteServerTimeout,
-            ),
+            NoTarget::LookupFailed => {
+                self.give_up(key, StanzaFault::RemoteServerTimeout, Condition::RemoteServerTimeout)
+            }
             NoTarget::AllTried => self.give_up(
                 key,
                 StanzaFault::RemoteServerTimeout,
@@ -428,6 +421,12 @@ impl Shard {
                     self.counters.peer_streams_lost += 1;
                 }
                 self.watch_way(key);
+            }
+            (Stage::Usable(_), None) if !way.is_wanted() => {
+                // It served its verifications; that it ends is no failure.
+                if way.handle(Input::Ended).is_ok() {
+                    self.watch_way(key);
+                }
             }
             (Stage::Open(_), _) | (_, Some(StreamEnd::Unwanted)) => {
                 if way.handle(Input::Ended).is_ok() {
