@@ -148,7 +148,8 @@ impl World {
     pub(crate) fn figures(&mut self) -> Result<Figures, String> {
         self.core.control.reports.clear();
         for shard in 0..self.shards.len() {
-            self.core.hear(shard, Heard::Ordered(Order::Report { ticket: Ticket(0), streams: true }));
+            self.core
+                .hear(shard, Heard::Ordered(Order::Report { ticket: Ticket(0), streams: true }));
         }
         self.turns();
         let mut sums = Figures::new();
@@ -227,6 +228,7 @@ fn settings(shards: u16) -> Settings {
     Settings {
         version: 1,
         shards,
+        own_addresses: Vec::new(),
         listeners: vec![
             Listener { party: Party::Client, security: Security::Optional },
             Listener { party: Party::Peer, security: Security::Optional },
