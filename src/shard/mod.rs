@@ -28,6 +28,7 @@ mod services;
 pub mod settings;
 mod step;
 mod table;
+mod targets;
 mod tell;
 mod ways;
 
