@@ -67,6 +67,11 @@ pub(super) enum Verdict {
 }
 
 impl Posts {
+    /// Nothing waits to be handed over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// A stanza for another shard; `exchange` writes it for a peer's stream.
     pub(super) fn stanza(
         &mut self,
@@ -155,7 +160,7 @@ impl Shard {
 
     /// Hands the turn's records to the mesh. What finds no room is answered for.
     pub(super) fn send_posts<K: Kernel>(&mut self, kernel: &mut K) {
-        if self.posts.ends.is_empty() {
+        if self.posts.is_empty() {
             return;
         }
         let mut posts = std::mem::take(&mut self.posts);
@@ -169,7 +174,7 @@ impl Shard {
         }
         posts.bytes.clear();
         // Answers to what found no room were written meanwhile; they go with the next turn.
-        if self.posts.ends.is_empty() {
+        if self.posts.is_empty() {
             self.posts = posts;
         }
     }

@@ -24,8 +24,14 @@ impl Engine for Shard {
         self.flush(kernel);
         self.settle(kernel);
         self.publish(kernel);
+        // What found no room below was answered for just now: that goes with the next turn.
+        let left = !(self.dirty.is_empty()
+            && self.verdicts.is_empty()
+            && self.requests.is_empty()
+            && self.posts.is_empty());
+        let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
         Next {
-            deadline: self.timers.next_deadline().unwrap_or(Moment::NEVER),
+            deadline: if left { now.moment } else { timer },
             done: self.stopping && self.conns.len() == 0,
         }
     }
@@ -319,7 +325,10 @@ impl Shard {
                 }
             }
         }
-        self.requests = requests;
+        // Whoever was told that a question found no room may have new ones.
+        if self.requests.is_empty() {
+            self.requests = requests;
+        }
     }
 }
 
