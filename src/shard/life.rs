@@ -245,7 +245,9 @@ impl Shard {
 
     /// Appends to an outbox and marks it for this turn's flush.
     pub(super) fn write(&mut self, id: ConnId, say: impl FnOnce(&mut Vec<u8>)) {
-        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else { return };
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
+            return;
+        };
         say(outbox.buffer());
         if first {
             self.dirty.push(id);

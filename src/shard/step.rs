@@ -162,10 +162,10 @@ impl Shard {
     }
 
     fn sent(&mut self, id: ConnId, buffer: Vec<u8>) {
-        let Some(outbox) = self.conns.outbox(id) else { return self.recycle(buffer) };
+        let Some(outbox) = self.conns.outbox(id) else { return self.buffers.give(buffer) };
         let spare = outbox.sent(buffer);
         let low = outbox.is_low();
-        self.recycle(spare);
+        self.buffers.give(spare);
         if low {
             self.way_has_room(id);
         }
@@ -182,18 +182,6 @@ impl Shard {
         if more || finish {
             self.mark(id);
         }
-    }
-
-    /// A buffer nobody needs any more.
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == 0
-            || buffer.capacity() > SEND_BUFFER_KEEP_BYTES
-            || self.buffers.len() >= SEND_BUFFERS_MAX
-        {
-            return;
-        }
-        buffer.clear();
-        self.buffers.push(buffer);
     }
 
     fn fire_timers(&mut self) {
@@ -238,19 +226,18 @@ impl Shard {
                 unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
             };
             let buffers = &mut self.buffers;
-            look(outbox, id, kernel, books, |buffer| buffers.push(buffer));
+            look(outbox, id, kernel, books, buffers);
         }
-        let spare = self.buffers.pop().unwrap_or_default();
         match conn.tls.as_mut() {
             None if outbox.waiting_bytes() > 0 => {
-                let bytes = outbox.take_plain(spare);
+                let bytes = outbox.take_plain();
                 kernel.send(id, bytes);
             }
-            None => self.buffers.push(spare),
+            None => {}
             Some(tls) => {
-                let mut wire = self.buffers.pop().unwrap_or_default();
+                let mut wire = self.buffers.take();
                 // What was written before the handshake (<proceed/>) went out in clear text.
-                let plain = outbox.take_sealed(spare, &mut wire, |plain, wire| {
+                let plain = outbox.take_sealed(&mut wire, |plain, wire| {
                     if !tls.is_established() {
                         wire.extend_from_slice(plain);
                     }
@@ -259,15 +246,16 @@ impl Shard {
                         wire.clear();
                     }
                 });
-                self.recycle(plain);
+                self.buffers.give(plain);
                 if wire.is_empty() {
-                    self.recycle(wire);
+                    self.buffers.give(wire);
                 } else {
                     kernel.send(id, wire);
                 }
             }
         }
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
+        outbox.leave_room(&mut self.buffers);
         if !outbox.has_room() && !conn.choked && !conn.is_closing() {
             // Backpressure: who does not read his answers is not asked for more questions.
             conn.choked = true;
