@@ -316,7 +316,10 @@ impl<K: Copy + PartialEq> Way<K> {
         self.stage_deadline.min(front).min(first).min(rest)
     }
 
-    fn take_verifications(&mut self, mut is_it: impl FnMut(&Verification) -> bool) -> Vec<Verification> {
+    fn take_verifications(
+        &mut self,
+        mut is_it: impl FnMut(&Verification) -> bool,
+    ) -> Vec<Verification> {
         self.verifications.extract_if(.., |it| is_it(it)).collect()
     }
 }

@@ -121,8 +121,7 @@ impl Shard {
         let Role::PeerIn(peer) = &mut conn.role else { return };
         if let Some(condition) = refused {
             self.counters.dialback_failed += 1;
-            return self
-                .write(conn.id, |out| dialback::result_error(out, &to, &from, condition));
+            return self.write(conn.id, |out| dialback::result_error(out, &to, &from, condition));
         }
         match peer.pair(&from, &to) {
             Some(pair) if pair.proved => {

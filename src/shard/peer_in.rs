@@ -254,9 +254,7 @@ impl Shard {
         }
         peer.octets += frame.len() as u64;
         peer.elements += stanza.elements;
-        if !proved
-            && (peer.octets > PRELOGIN_OCTETS_MAX || peer.elements > PRELOGIN_ELEMENTS_MAX)
-        {
+        if !proved && (peer.octets > PRELOGIN_OCTETS_MAX || peer.elements > PRELOGIN_ELEMENTS_MAX) {
             self.counters.prelogin_limits += 1;
             return self.stream_fault(conn, StreamFault::PolicyViolation);
         }
@@ -412,8 +410,7 @@ impl Shard {
         to: AddressRef<'_>,
     ) {
         let Role::PeerIn(peer) = &conn.role else { return };
-        let edits =
-            Edits { lang: peer.lang.as_deref(), exchange: true, ..Edits::default() };
+        let edits = Edits { lang: peer.lang.as_deref(), exchange: true, ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
         let purpose = Purpose::read(kind, stanza.type_.map(|t| t.raw(frame)));
         let whole = kind != Kind::Iq || purpose.is_some_and(|it| is_whole_iq(stanza, it));

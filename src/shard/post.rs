@@ -32,14 +32,8 @@ pub(super) enum Record {
 }
 
 impl Record {
-    const ALL: [Self; 6] = [
-        Self::Stanza,
-        Self::Outbound,
-        Self::Outcomes,
-        Self::Verify,
-        Self::Verified,
-        Self::Heard,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Stanza, Self::Outbound, Self::Outcomes, Self::Verify, Self::Verified, Self::Heard];
 }
 
 /// The records of a turn.

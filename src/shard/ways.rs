@@ -178,12 +178,7 @@ impl Shard {
     }
 
     /// What the domain's SRV names have.
-    pub(super) fn resolved(
-        &mut self,
-        ticket: Ticket,
-        direct: dns::Answer,
-        starttls: dns::Answer,
-    ) {
+    pub(super) fn resolved(&mut self, ticket: Ticket, direct: dns::Answer, starttls: dns::Answer) {
         let key = Key::from_u64(ticket.0);
         let Some(way) = self.ways.get_mut(key) else { return };
         let random = &mut self.random;
@@ -270,11 +265,9 @@ impl Shard {
                 StanzaFault::RemoteServerNotFound,
                 Condition::RemoteServerNotFound,
             ),
-            NoTarget::LookupFailed => self.give_up(
-                key,
-                StanzaFault::RemoteServerTimeout,
-                Condition::RemoteServerTimeout,
-            ),
+            NoTarget::LookupFailed => {
+                self.give_up(key, StanzaFault::RemoteServerTimeout, Condition::RemoteServerTimeout)
+            }
             NoTarget::AllTried => self.give_up(
                 key,
                 StanzaFault::RemoteServerTimeout,

@@ -175,7 +175,10 @@ impl Core {
         let conn = self.allot(shard, wire);
         let port = 40_000 + (wire % 20_000) as u16;
         let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        self.later(LATENCY, Happening::Heard(shard, Heard::Accepted(conn, ListenerId(listener), remote)));
+        self.later(
+            LATENCY,
+            Happening::Heard(shard, Heard::Accepted(conn, ListenerId(listener), remote)),
+        );
         wire
     }
 

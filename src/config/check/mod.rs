@@ -63,6 +63,7 @@ pub(super) fn check(
         version: 1,
         shards,
         listeners,
+        own_addresses: addresses.clone(),
         domains,
         tls: Arc::new(tls),
         policy: Arc::new(policy),
