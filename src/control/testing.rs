@@ -119,6 +119,7 @@ pub(crate) fn settings() -> Settings {
         version: 1,
         shards: 2,
         listeners: Vec::new(),
+        own_addresses: Vec::new(),
         domains: vec![Domain { name: "example.com".into(), plain: true }],
         tls: Arc::new(
             tls::CertStore::build(&[], super::node::wall(), &clock).expect("no certificates"),
