@@ -368,7 +368,7 @@ fn a_slow_reader_pauses_its_own_reading() {
         let node = echo(&plan(interface, 1), Read::Stream);
         let mut reader = node.connect();
         let mut writer = reader.try_clone().unwrap();
-        let total = 640 * 65_536;
+        let total = 320 * 65_536;
         let writing = thread::spawn(move || {
             for at in (0..total).step_by(65_536) {
                 writer.write_all(&pattern(at, 65_536)).expect("sent");
