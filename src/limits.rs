@@ -182,7 +182,7 @@ pub const STORE_BUSY_MS_MAX: u64 = 5_000;
 /// Jobs that wait for a worker of one pool; more are answered *unavailable* at once.
 pub const WORKER_QUEUE_MAX: usize = 256;
 /// Questions of all shards that are being answered; more are answered *unavailable* at once.
-pub const QUESTIONS_MAX: usize = 8_192;
+pub const QUESTIONS_OPEN_MAX: usize = 8_192;
 /// Answers and orders that wait for room in the lane to one shard.
 pub const LANE_BACKLOG_MAX: usize = 16_384;
 /// Domains that are being looked up.
@@ -228,3 +228,8 @@ const _: () = assert!(MESH_RING_BYTES.is_power_of_two());
 const _: () = assert!(MESH_INLINE_BYTES_MAX * 4 <= MESH_RING_BYTES);
 const _: () = assert!(MESH_OVERFLOW_BYTES_MAX > MESH_INLINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+
+// Configuration.
+
+/// Shards of one node; ids keep a few bits for them.
+pub const SHARDS_MAX: u16 = 64;

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The domain of all users.
@@ -187,6 +188,14 @@ fn provision_tandem(dir: &Path, stage: &Stage) -> Result<(), String> {
     }
     let path = dir.join("users.txt");
     write(&path, &list)?;
+    // The listeners stand a moment before the control socket does.
+    let socket = dir.join("ctl.sock");
+    for _ in 0..500 {
+        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
     let done = Command::new(&stage.tandem)
         .args(["ctl", "--socket"])
         .arg(dir.join("ctl.sock"))

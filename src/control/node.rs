@@ -14,18 +14,19 @@ use super::lanes::{Lanes, ToShard};
 use super::notices::{Fold, push_value};
 use super::reports::Reports;
 use super::resolver::{Fault, Resolver};
-use super::store::{HASHES, Keys, Store};
+use super::store::Store;
 use super::workers::Workers;
-use super::{Ending, Reloaded, Setup, Source, passwords, seam};
+use super::{Ending, Reloaded, Setup, Source, passwords};
 use crate::address::Address;
 use crate::dns;
-use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_MAX, RESOLVE_MAX};
+use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_OPEN_MAX, RESOLVE_MAX};
+use crate::net::Unsent;
 use crate::shard::StreamRow;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable};
 use crate::shard::settings::Settings;
 use crate::time::Wall;
 use crate::tls;
-use crate::xmpp::sasl::Hash;
+use crate::xmpp::sasl::scram::{Credentials, Hash};
 
 /// Reloads are at least this far apart.
 const RELOAD_APART: Duration = Duration::from_secs(1);
@@ -166,7 +167,7 @@ impl Node {
             }
             _ => {}
         }
-        if self.questions.get() >= QUESTIONS_MAX {
+        if self.questions.get() >= QUESTIONS_OPEN_MAX {
             count(&self.counters.questions_refused);
             self.answer(shard, self.refusal(question));
             return;
@@ -202,10 +203,7 @@ impl Node {
         Some(match question {
             Question::Credentials { ticket, user, hash } => {
                 let keys = self.keys(&user, hash).await;
-                Answer::Credentials {
-                    ticket,
-                    credentials: keys.map(|it| it.map(seam::credentials)),
-                }
+                Answer::Credentials { ticket, credentials: keys }
             }
             Question::Password { ticket, user, password } => {
                 Answer::Password { ticket, good: self.check_password(&user, password).await }
@@ -221,7 +219,7 @@ impl Node {
         })
     }
 
-    async fn keys(&self, user: &Address, hash: Hash) -> Result<Option<Keys>, Unavailable> {
+    async fn keys(&self, user: &Address, hash: Hash) -> Result<Option<Credentials>, Unavailable> {
         let found = self.store.credentials(user.bare().to_owned(), hash).await;
         found.map_err(|fault| {
             let mut text = String::new();
@@ -233,7 +231,7 @@ impl Node {
 
     async fn check_password(&self, user: &Address, password: String) -> Result<bool, Unavailable> {
         // An unknown user costs what a wrong password does, so that the time tells nothing.
-        let known = self.keys(user, HASHES[0]).await?;
+        let known = self.keys(user, passwords::CHECKED).await?;
         let keys = known.unwrap_or_else(|| passwords::nobody(self.settings().scram_iterations));
         self.workers.passwords.run(move || passwords::check(&password, &keys)).await
     }
@@ -282,20 +280,19 @@ impl Node {
     fn send(&self, shard: ShardId, message: ToShard) {
         let mut backlogs = self.backlog.borrow_mut();
         let Some(backlog) = backlogs.get_mut(usize::from(shard.0)) else { return };
-        if backlog.is_empty() && self.lanes.has_room(shard) {
-            self.put(shard, message);
-        } else if backlog.len() < LANE_BACKLOG_MAX {
+        let mut message = message;
+        if backlog.is_empty() {
+            match self.lanes.send(shard, message) {
+                // An answer to a shard that has ended is nobody's.
+                Ok(()) | Err(Unsent::Gone) => return,
+                Err(Unsent::Full(back)) => message = back,
+            }
+        }
+        if backlog.len() < LANE_BACKLOG_MAX {
             backlog.push_back(message);
             self.change.notify_one();
         } else {
             // A shard that takes nothing for so long is beyond answers; its health says so.
-            count(&self.counters.backlog_dropped);
-        }
-    }
-
-    /// Sends where room was seen, so it fails only if the shard's side is gone.
-    fn put(&self, shard: ShardId, message: ToShard) {
-        if self.lanes.send(shard, message).is_err() {
             count(&self.counters.backlog_dropped);
         }
     }
@@ -307,9 +304,11 @@ impl Node {
     /// Sends what found no room before, in order.
     pub(super) fn retry(&self) {
         for (n, backlog) in (0u16..).zip(self.backlog.borrow_mut().iter_mut()) {
-            while self.lanes.has_room(ShardId(n)) {
-                let Some(message) = backlog.pop_front() else { break };
-                self.put(ShardId(n), message);
+            while let Some(message) = backlog.pop_front() {
+                if let Err(Unsent::Full(back)) = self.lanes.send(ShardId(n), message) {
+                    backlog.push_front(back);
+                    break;
+                }
             }
         }
     }

@@ -17,24 +17,18 @@ use tokio::sync::oneshot;
 pub use sqlite::OpenFault;
 
 use crate::limits::STORE_BULK_MAX;
-use crate::xmpp::sasl::Hash;
+use crate::xmpp::sasl::scram::{Credentials, Hash};
 
-/// All hashes an account gets keys for, the one for password checks first.
-pub const HASHES: [Hash; 3] = [Hash::Sha256, Hash::Sha512, Hash::Sha1];
-
-/// The keys of an account for one hash (RFC 5802, 3). Never printed.
+/// What an account has for one hash. Its `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Keys {
     pub hash: Hash,
-    pub salt: Vec<u8>,
-    pub iterations: u32,
-    pub stored_key: Vec<u8>,
-    pub server_key: Vec<u8>,
+    pub credentials: Credentials,
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keys({:?}, {} iterations)", self.hash, self.iterations)
+        write!(f, "Keys({:?}, {} iterations)", self.hash, self.credentials.iterations)
     }
 }
 
@@ -88,7 +82,7 @@ type Reply<T> = oneshot::Sender<Result<T, Fault>>;
 
 /// A question: served between commits, never waits for one behind it.
 enum Read {
-    Credentials { address: String, hash: Hash, reply: Reply<Option<Keys>> },
+    Credentials { address: String, hash: Hash, reply: Reply<Option<Credentials>> },
     Exists { address: String, reply: Reply<bool> },
     List { after: String, rows: usize, reply: Reply<Vec<AccountRow>> },
     Count { reply: Reply<u64> },
@@ -171,7 +165,11 @@ impl Store {
     }
 
     /// The keys of an account for one hash, if it has any.
-    pub async fn credentials(&self, address: String, hash: Hash) -> Result<Option<Keys>, Fault> {
+    pub async fn credentials(
+        &self,
+        address: String,
+        hash: Hash,
+    ) -> Result<Option<Credentials>, Fault> {
         self.read(|reply| Read::Credentials { address, hash, reply }).await
     }
 
@@ -218,4 +216,5 @@ pub(crate) fn hash_name(hash: Hash) -> &'static str {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a child process tells its parent how far it is")]
 mod tests;

@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
-use super::{Account, AccountRow, Fault, Job, Keys, Read, Reply, Write, hash_name, schema};
+use super::{Account, AccountRow, Fault, Job, Read, Reply, Write, hash_name, schema};
 use crate::limits::{STORE_BUSY_MS_MAX, STORE_GROUP_MAX, STORE_PAGE_MAX, STORE_QUEUE_MAX};
-use crate::xmpp::sasl::Hash;
+use crate::xmpp::sasl::scram::{Credentials, Hash, Keys};
 
 /// Files up to this size are checked whole when they are opened; it takes some 0.1 s.
 const CHECKED_BYTES: u64 = 64 << 20;
@@ -140,7 +140,8 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn creation_fault(path: &Path, error: &io::Error) -> OpenFault {
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let (what, mend) = match error.kind() {
         io::ErrorKind::NotFound => (
             format!("there is no directory {}", directory.display()),
@@ -352,13 +353,14 @@ fn insert_keys(connection: &Connection, account: &Account) -> rusqlite::Result<(
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for it in &account.keys {
+        let Credentials { salt, iterations, keys } = &it.credentials;
         insert.execute(params![
             account.address,
             hash_name(it.hash),
-            it.salt,
-            it.iterations,
-            it.stored_key,
-            it.server_key
+            salt,
+            iterations,
+            keys.stored_key,
+            keys.server_key
         ])?;
     }
     Ok(())
@@ -392,19 +394,17 @@ fn credentials(
     connection: &Connection,
     address: &str,
     hash: Hash,
-) -> rusqlite::Result<Option<Keys>> {
+) -> rusqlite::Result<Option<Credentials>> {
     connection
         .prepare_cached(
             "SELECT salt, iterations, stored_key, server_key FROM scram_keys
              WHERE address = ?1 AND hash = ?2",
         )?
         .query_row(params![address, hash_name(hash)], |row| {
-            Ok(Keys {
-                hash,
+            Ok(Credentials {
                 salt: row.get(0)?,
                 iterations: row.get(1)?,
-                stored_key: row.get(2)?,
-                server_key: row.get(3)?,
+                keys: Keys { stored_key: row.get(2)?, server_key: row.get(3)? },
             })
         })
         .optional()

@@ -1,0 +1,135 @@
+//! The control thread, scripted: accounts, name servers and reports.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tandem::address::Address;
+use tandem::dns;
+use tandem::shard::kernel::{Answer, Question, Unavailable};
+use tandem::shard::{Notice, Report};
+use tandem::time::Moment;
+use tandem::xmpp::sasl::scram::{self, Credentials, Hash};
+
+/// Rounds of every account: the derivation is not what is tested.
+pub(crate) const ITERATIONS: u32 = 4;
+const SALT: &[u8] = b"a salt of 16 oct";
+
+/// What a domain's name servers say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dns {
+    At(SocketAddr),
+    Absent,
+    Failed,
+}
+
+pub(crate) struct Control {
+    /// Password by bare address.
+    pub(crate) accounts: BTreeMap<String, String>,
+    pub(crate) dns: BTreeMap<String, Dns>,
+    pub(crate) available: bool,
+    /// How long the store takes.
+    pub(crate) delay: Duration,
+    /// The newest report of each shard.
+    pub(crate) reports: BTreeMap<usize, Report>,
+    pub(crate) notices: Vec<Notice>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            accounts: BTreeMap::new(),
+            dns: BTreeMap::new(),
+            available: true,
+            delay: Duration::from_micros(300),
+            reports: BTreeMap::new(),
+            notices: Vec::new(),
+        }
+    }
+}
+
+impl Control {
+    /// The answer and when it comes.
+    pub(crate) fn ask(
+        &mut self,
+        _now: Moment,
+        shard: usize,
+        question: Question,
+    ) -> Option<(Duration, Answer)> {
+        let answer = match question {
+            Question::Credentials { ticket, user, hash } => Answer::Credentials {
+                ticket,
+                credentials: self.stored(|it| it.credentials(&user, hash)),
+            },
+            Question::Password { ticket, user, password } => Answer::Password {
+                ticket,
+                good: self.stored(|it| it.accounts.get(user.bare()) == Some(&password)),
+            },
+            Question::Resolve { ticket, domain } => {
+                let starttls = match self.dns.get(&domain) {
+                    Some(Dns::At(at)) => dns::Answer::Records(vec![dns::Srv {
+                        priority: 0,
+                        weight: 0,
+                        port: at.port(),
+                        target: format!("host.{domain}"),
+                    }]),
+                    Some(Dns::Absent) => dns::Answer::Records(vec![dns::Srv {
+                        priority: 0,
+                        weight: 0,
+                        port: 0,
+                        target: ".".to_owned(),
+                    }]),
+                    Some(Dns::Failed) => dns::Answer::Failed,
+                    None => dns::Answer::Absent,
+                };
+                let direct = match starttls {
+                    dns::Answer::Failed => dns::Answer::Failed,
+                    _ => dns::Answer::Absent,
+                };
+                Answer::Resolved { ticket, direct, starttls }
+            }
+            Question::Addresses { ticket, host } => {
+                let domain = host.strip_prefix("host.").unwrap_or(&host);
+                let addresses = match self.dns.get(domain) {
+                    Some(Dns::At(at)) => Some(vec![at.ip()]),
+                    Some(Dns::Failed) => None,
+                    Some(Dns::Absent) | None => Some(Vec::<IpAddr>::new()),
+                };
+                Answer::Addresses { ticket, addresses }
+            }
+            // Without TLS nobody shows a chain.
+            Question::Judge { .. } => return None,
+            Question::Report { report, .. } => {
+                self.reports.insert(shard, *report);
+                return None;
+            }
+            Question::Tell(notice) => {
+                self.notices.push(notice);
+                return None;
+            }
+        };
+        Some((self.delay, answer))
+    }
+
+    fn stored<T>(&self, read: impl FnOnce(&Self) -> T) -> Result<T, Unavailable> {
+        if self.available { Ok(read(self)) } else { Err(Unavailable) }
+    }
+
+    fn credentials(&self, user: &Address, hash: Hash) -> Option<Credentials> {
+        let password = self.accounts.get(user.bare())?;
+        thread_local! {
+            static KNOWN: RefCell<BTreeMap<(String, usize), Credentials>> =
+                const { RefCell::new(BTreeMap::new()) };
+        }
+        KNOWN.with_borrow_mut(|known| {
+            let key = (password.clone(), hash.bytes());
+            let made = known.entry(key).or_insert_with(|| Credentials {
+                salt: SALT.to_vec(),
+                iterations: ITERATIONS,
+                keys: scram::derive(hash, password, SALT, ITERATIONS).expect("a good password"),
+            });
+            Some(made.clone())
+        })
+    }
+}

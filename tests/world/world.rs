@@ -1,0 +1,244 @@
+//! Shards on the made-up kernel: turns in virtual time, and the checkers that hold at all times.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tandem::limits::OUTBOX_BYTES_MAX;
+use tandem::policy::{PeerAuth, Policy, Rule, Security};
+use tandem::shard::Shard;
+use tandem::shard::kernel::{Engine as _, Order, ShardId, Ticket};
+use tandem::shard::settings::{Domain, Listener, Party, Settings};
+use tandem::time::{Moment, Now, Wall};
+use tandem::tls::{CertStore, Clock};
+
+use crate::control::ITERATIONS;
+use crate::kernel::{Core, Cut, Happening, Heard, Turn};
+
+/// Listeners: clients, peers, clients that must use TLS.
+pub(crate) const CLIENTS: u16 = 0;
+pub(crate) const PEERS: u16 = 1;
+pub(crate) const CLIENTS_STARTTLS: u16 = 2;
+/// The served domains.
+pub(crate) const DOMAINS: [&str; 2] = ["a.example", "z.example"];
+/// Time between happenings below which they belong together.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// More turns than this at one moment: a shard spins.
+const TURNS_AT_A_MOMENT: u32 = 100_000;
+
+pub(crate) struct World {
+    pub(crate) core: Core,
+    shards: Vec<Shard>,
+    deadlines: Vec<Moment>,
+    pub(crate) done: Vec<bool>,
+    spins: (Moment, u32),
+}
+
+/// Figures of all shards, added up.
+pub(crate) type Figures = BTreeMap<String, u64>;
+
+impl World {
+    pub(crate) fn new(shards: u16, seed: u64, cut: Cut) -> Self {
+        let settings = Arc::new(settings(shards));
+        let core = Core::new(usize::from(shards), seed, cut);
+        let engines = (0..shards)
+            .map(|id| {
+                let mut entropy = [7; 32];
+                entropy[..8].copy_from_slice(&seed.to_le_bytes());
+                entropy[8..10].copy_from_slice(&id.to_le_bytes());
+                Shard::new(ShardId(id), Arc::clone(&settings), entropy)
+            })
+            .collect();
+        Self {
+            core,
+            shards: engines,
+            deadlines: vec![Moment::NEVER; usize::from(shards)],
+            done: vec![false; usize::from(shards)],
+            spins: (Moment(0), 0),
+        }
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Lets happen what is under way, without waiting for timers of the shards.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            self.turns();
+            match self.core.queue.first_key_value() {
+                Some(((at, _), _)) if *at <= self.core.now + TOGETHER => self.next(),
+                _ => return,
+            }
+        }
+    }
+
+    pub(crate) fn advance(&mut self, by: Duration) {
+        let until = self.core.now + by;
+        loop {
+            self.turns();
+            let queue = self.core.queue.first_key_value().map_or(Moment::NEVER, |((at, _), _)| *at);
+            let timers = self.deadlines.iter().min().copied().unwrap_or(Moment::NEVER);
+            if queue.min(timers) > until {
+                break;
+            }
+            self.next();
+        }
+        self.core.now = until;
+    }
+
+    /// Goes to the next happening or deadline, whichever is first.
+    fn next(&mut self) {
+        let queue = self.core.queue.first_key_value().map_or(Moment::NEVER, |((at, _), _)| *at);
+        let timers = self.deadlines.iter().min().copied().unwrap_or(Moment::NEVER);
+        self.core.now = self.core.now.max(queue.min(timers));
+        let now = self.core.now;
+        while let Some(entry) = self.core.queue.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let happening = entry.remove();
+            self.core.happen(happening);
+        }
+        for shard in 0..self.shards.len() {
+            if self.deadlines[shard] <= now {
+                self.turn(shard);
+            }
+        }
+    }
+
+    /// Turns of all shards that have something to hear, in an order that the seed gives.
+    fn turns(&mut self) {
+        loop {
+            let ready: Vec<usize> =
+                (0..self.shards.len()).filter(|i| !self.core.sides[*i].inbox.is_empty()).collect();
+            if ready.is_empty() {
+                return;
+            }
+            let chosen = self.core.random.below(ready.len() as u64) as usize;
+            self.turn(ready[chosen]);
+        }
+    }
+
+    fn turn(&mut self, shard: usize) {
+        if self.spins.0 != self.core.now {
+            self.spins = (self.core.now, 0);
+        }
+        self.spins.1 += 1;
+        assert!(self.spins.1 < TURNS_AT_A_MOMENT, "shard {shard} spins at one moment");
+        let budget = match self.core.cut {
+            Cut::Random => 1 + self.core.random.below(40) as usize,
+            Cut::Whole | Cut::Single => 256,
+        };
+        let moment = self.core.now;
+        let now = Now { moment, wall: Wall(1_700_000_000_000_000 + moment.0 / 1_000) };
+        let mut kernel = Turn { core: &mut self.core, shard, budget, lent: Vec::new() };
+        let next = self.shards[shard].step(now, &mut kernel);
+        self.core.sides[shard].turns += 1;
+        self.deadlines[shard] = next.deadline;
+        self.done[shard] = next.done;
+    }
+
+    pub(crate) fn order(&mut self, shard: usize, order: Order) {
+        self.core.later(Duration::ZERO, Happening::Heard(shard, Heard::Ordered(order)));
+    }
+
+    /// Asks all shards for their books and checks them.
+    pub(crate) fn figures(&mut self) -> Result<Figures, String> {
+        self.core.control.reports.clear();
+        for shard in 0..self.shards.len() {
+            self.core
+                .hear(shard, Heard::Ordered(Order::Report { ticket: Ticket(0), streams: true }));
+        }
+        self.turns();
+        let mut sums = Figures::new();
+        for (shard, report) in std::mem::take(&mut self.core.control.reports) {
+            let mut own = Figures::new();
+            for (name, labels, value) in &report.figures {
+                let labels: Vec<String> =
+                    labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let key = match labels.is_empty() {
+                    true => (*name).to_owned(),
+                    false => format!("{name}{{{}}}", labels.join(",")),
+                };
+                *own.entry(key).or_default() += value;
+            }
+            check_books(&own).map_err(|why| format!("shard {shard}: {why}"))?;
+            for row in &report.streams {
+                if row.outbox_bytes > OUTBOX_BYTES_MAX as u64 {
+                    return Err(format!("shard {shard}: an outbox above its bound: {row:?}"));
+                }
+            }
+            for (key, value) in own {
+                *sums.entry(key).or_default() += value;
+            }
+        }
+        if let Some(fault) = self.core.faults.first() {
+            return Err(format!("the kernel was misused: {fault}"));
+        }
+        Ok(sums)
+    }
+
+    pub(crate) fn in_flight(figures: &Figures) -> u64 {
+        ["message", "presence", "iq"]
+            .map(|kind| figures[&format!("tandem_stanzas_in_flight{{kind={kind}}}")])
+            .iter()
+            .sum()
+    }
+}
+
+/// `offered = refused + taken`, `taken = closed + in flight`, per kind.
+fn check_books(figures: &Figures) -> Result<(), String> {
+    for kind in ["message", "presence", "iq"] {
+        let of = |what: &str| figures[&format!("tandem_stanzas_{what}{{kind={kind}}}")];
+        let closed: u64 = figures
+            .iter()
+            .filter(|(k, _)| k.starts_with(&format!("tandem_stanzas_closed_total{{kind={kind},")))
+            .map(|(_, value)| value)
+            .sum();
+        let (offered, refused) = (of("offered_total"), of("refused_total"));
+        let (taken, in_flight) = (of("taken_total"), of("in_flight"));
+        if offered != refused + taken || taken != closed + in_flight {
+            return Err(format!(
+                "the books of {kind} don't balance: offered {offered}, refused {refused}, taken \
+                 {taken}, closed {closed}, in flight {in_flight}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn settings(shards: u16) -> Settings {
+    thread_local! {
+        static STORE: OnceCell<Arc<CertStore>> = const { OnceCell::new() };
+    }
+    let tls = STORE.with(|store| {
+        let build = || CertStore::build(&[], Wall(1_700_000_000_000_000), &Clock::default());
+        Arc::clone(store.get_or_init(|| Arc::new(build().expect("no certificates are no fault"))))
+    });
+    let rule = |allow| Rule {
+        allow,
+        auth: PeerAuth::Dialback,
+        security: Security::Optional,
+        targets: Vec::new(),
+        private_addresses: true,
+    };
+    let closed = tandem::policy::Pattern::parse("closed.example").expect("a pattern");
+    Settings {
+        version: 1,
+        shards,
+        own_addresses: Vec::new(),
+        listeners: vec![
+            Listener { party: Party::Client, security: Security::Optional },
+            Listener { party: Party::Peer, security: Security::Optional },
+            Listener { party: Party::Client, security: Security::StartTls },
+        ],
+        domains: DOMAINS.iter().map(|n| Domain { name: (*n).to_owned(), plain: false }).collect(),
+        tls,
+        policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),
+        dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],
+        scram_secret: b"another secret of thirty-two oct".to_vec(),
+        scram_iterations: ITERATIONS,
+    }
+}
