@@ -124,13 +124,17 @@ impl Shard {
                         Role::PeerIn(_) => self.peer_element(conn, frame, &stanza),
                         Role::PeerOut(_) => self.way_element(conn, frame, &stanza),
                     }
-                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established())
-                        && at < bytes.len()
-                    {
+                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established()) {
                         // RFC 6120, 5.4.3.3: nothing may be sent between <starttls/> and the
                         // handshake; octets that are would be read as if TLS had protected them.
-                        self.counters.pipelined_before_tls += 1;
-                        self.close(conn, Ending::Abort);
+                        // Blanks say nothing, and go-xmpp ends its <starttls/> with a line feed.
+                        let rest = bytes.get(at..).unwrap_or_default();
+                        if rest.iter().all(u8::is_ascii_whitespace) {
+                            at = bytes.len();
+                        } else {
+                            self.counters.pipelined_before_tls += 1;
+                            self.close(conn, Ending::Abort);
+                        }
                     }
                 }
                 Ok(Framed::Whitespace(length)) => at += length,
