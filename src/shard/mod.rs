@@ -20,6 +20,8 @@ mod outbox;
 mod peer_dialback;
 mod peer_in;
 mod peer_out;
+#[cfg(test)]
+mod peer_tests;
 mod post;
 mod random;
 mod report;
@@ -27,6 +29,7 @@ mod services;
 pub mod settings;
 mod step;
 mod table;
+mod targets;
 mod tell;
 mod ways;
 

@@ -39,6 +39,8 @@ pub(crate) struct PeerIn {
     lang: Option<Box<str>>,
     /// What its certificates show, if it showed any.
     pub(super) verdict: Option<Box<tls::Verdict>>,
+    /// It asked for a verdict on a key of ours: a good reason to come and not to prove anything.
+    pub(super) served: bool,
     /// EXTERNAL was offered.
     external: bool,
     attempts: u8,
@@ -71,6 +73,7 @@ impl PeerIn {
             far: None,
             lang: None,
             verdict: None,
+            served: false,
             external: false,
             attempts: 0,
             octets: 0,
