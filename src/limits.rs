@@ -228,3 +228,8 @@ const _: () = assert!(MESH_RING_BYTES.is_power_of_two());
 const _: () = assert!(MESH_INLINE_BYTES_MAX * 4 <= MESH_RING_BYTES);
 const _: () = assert!(MESH_OVERFLOW_BYTES_MAX > MESH_INLINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
+
+// Configuration.
+
+/// Shards of one node; ids keep a few bits for them.
+pub const SHARDS_MAX: u16 = 64;

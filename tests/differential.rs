@@ -7,6 +7,8 @@
 //! Needs /usr/bin/python3 with python3-lxml; without them the test says that it skipped, except where
 //! `CI=true`.
 
+#![expect(clippy::print_stdout, reason = "says what was compared, or that it was not")]
+
 mod corpus;
 
 use std::{

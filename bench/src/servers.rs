@@ -187,6 +187,14 @@ fn provision_tandem(dir: &Path, stage: &Stage) -> Result<(), String> {
     }
     let path = dir.join("users.txt");
     write(&path, &list)?;
+    // The listeners stand a moment before the control socket does.
+    let socket = dir.join("ctl.sock");
+    for _ in 0..500 {
+        if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     let done = Command::new(&stage.tandem)
         .args(["ctl", "--socket"])
         .arg(dir.join("ctl.sock"))

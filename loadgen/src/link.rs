@@ -20,12 +20,21 @@ pub struct Link {
     out_at: usize,
     /// Whether epoll was asked to tell of room.
     pub asks_for_room: bool,
+    /// Whether the last read filled its buffer, so that more may be there.
+    pub may_have_more: bool,
 }
 
 impl Link {
     /// A link over a connected, non-blocking stream.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, tls: None, out: Vec::new(), out_at: 0, asks_for_room: false }
+        Self {
+            stream,
+            tls: None,
+            out: Vec::new(),
+            out_at: 0,
+            asks_for_room: false,
+            may_have_more: false,
+        }
     }
 
     /// The descriptor.
@@ -88,12 +97,14 @@ impl Link {
         raw: &'a mut [u8],
         clear: &'a mut Vec<u8>,
     ) -> io::Result<Option<&'a [u8]>> {
+        self.may_have_more = false;
         let count = match (&self.stream).read(raw) {
             Ok(0) => return Ok(None),
             Ok(count) => count,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Some(&[])),
             Err(e) => return Err(e),
         };
+        self.may_have_more = count == raw.len();
         let mut bytes = raw.get(..count).unwrap_or_default();
         let Some(tls) = &mut self.tls else { return Ok(Some(bytes)) };
         clear.clear();

@@ -147,9 +147,12 @@ impl Population {
             }
             for event in events.iter().take(count) {
                 let index = event.token() as usize;
-                population
-                    .advance(index, &mut opening)
-                    .map_err(|e| format!("{}: {e}", wanted.names.name(index)))?;
+                let mut more = true;
+                while more {
+                    more = population
+                        .advance(index, &mut opening)
+                        .map_err(|e| format!("{}: {e}", wanted.names.name(index)))?;
+                }
             }
         }
         Ok(population)
@@ -191,10 +194,10 @@ impl Population {
         self.flush(index).map_err(|e| e.to_string())
     }
 
-    /// One client has something to read.
-    fn advance(&mut self, index: usize, opening: &mut Opening<'_>) -> Result<(), String> {
+    /// One client has something to read; true if it may have more.
+    fn advance(&mut self, index: usize, opening: &mut Opening<'_>) -> Result<bool, String> {
         let fault = |e: io::Error| e.to_string();
-        let Some(client) = self.clients.get_mut(index) else { return Ok(()) };
+        let Some(client) = self.clients.get_mut(index) else { return Ok(false) };
         let bytes = client
             .link
             .read(&mut opening.raw, &mut opening.clear)
@@ -227,7 +230,9 @@ impl Population {
             }
             None => {}
         }
-        self.flush(index).map_err(fault)
+        let more = client.link.may_have_more;
+        self.flush(index).map_err(fault)?;
+        Ok(more)
     }
 
     /// Sends what waits on a client, and asks epoll for room if not all of it went.

@@ -270,7 +270,7 @@ impl Traffic<'_> {
                 self.close(index);
             }
             if event.readable() {
-                self.take(index)?;
+                while self.take(index)? {}
                 // At once, while the kernel's side of this connection is in the cache.
                 if self.dirty.pop_if(|last| *last as usize == index).is_some() {
                     self.flush(index);
@@ -298,14 +298,14 @@ impl Traffic<'_> {
         }
     }
 
-    /// One client has something to read.
-    fn take(&mut self, index: usize) -> io::Result<()> {
+    /// One client has something to read; true if it may have more.
+    fn take(&mut self, index: usize) -> io::Result<bool> {
         let client = &mut self.population.clients[index];
         let Ok(Some(bytes)) = client.link.read(&mut self.raw, &mut self.clear) else {
             self.close(index);
-            return Ok(());
+            return Ok(false);
         };
-        let Some(talker) = self.talkers.get_mut(index) else { return Ok(()) };
+        let Some(talker) = self.talkers.get_mut(index) else { return Ok(false) };
         let found = &mut self.found;
         let note =
             |f: crate::reader::Found<'_>| found.push((f.mark.and_then(Mark::read), f.bounced));
@@ -322,7 +322,7 @@ impl Traffic<'_> {
             self.arrived(index, mark, bounced)?;
         }
         self.found = found;
-        Ok(())
+        Ok(self.population.clients[index].link.may_have_more)
     }
 
     fn arrived(&mut self, index: usize, mark: Option<Mark>, bounced: bool) -> io::Result<()> {

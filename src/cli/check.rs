@@ -77,19 +77,30 @@ pub(super) fn policy(args: &CheckPolicyArgs) -> Exit {
             let (rule, pattern) = loaded.settings.policy.verdict(foreign);
             let pattern = pattern.map(config::pattern_text);
             let why = match &pattern {
-                Some(pattern) => format!("the rule \"{pattern}\" is the most specific one for {foreign}"),
+                Some(pattern) => {
+                    format!("the rule \"{pattern}\" is the most specific one for {foreign}")
+                }
                 None => format!("no rule is about {foreign}, so the default holds"),
             };
             (rule.allow, why, Some(config::rule_text(rule)))
         }
-        _ => (false, "neither domain is served here, and a switch relays for nobody else".to_owned(), None),
+        _ => (
+            false,
+            "neither domain is served here, and a switch relays for nobody else".to_owned(),
+            None,
+        ),
     };
     match args.output {
         Output::Json => {
             say(json!({ "schema": 1, "allowed": allowed, "why": why, "rule": rule }));
         }
         Output::Text => {
-            say(format!("{}: {} -> {}", if allowed { "allowed" } else { "denied" }, args.from, args.to));
+            say(format!(
+                "{}: {} -> {}",
+                if allowed { "allowed" } else { "denied" },
+                args.from,
+                args.to
+            ));
             say(format!("  because {why}"));
             if let Some(rule) = rule {
                 say(format!("  how     {rule}"));

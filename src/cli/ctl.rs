@@ -37,7 +37,11 @@ fn show(request: &Request, answer: Result<Response, CallFault>, format: Format) 
         Ok(response) => {
             let text = client::render(request, &response, format);
             // A refusal is no result, unless a program reads it.
-            if response.ok || format == Format::Json { say_text(&text) } else { note_text(&text) }
+            if response.ok || format == Format::Json {
+                say_text(&text)
+            } else {
+                note_text(&text)
+            }
             client::exit(&response)
         }
         Err(fault) => {
@@ -96,7 +100,11 @@ fn password(args: &PasswordArgs) -> Result<Secret, String> {
     note_text("\nonce more: ");
     let second = first_line()?;
     note("");
-    if first == second { Ok(Secret(first)) } else { Err("the two passwords differ; nothing was done".to_owned()) }
+    if first == second {
+        Ok(Secret(first))
+    } else {
+        Err("the two passwords differ; nothing was done".to_owned())
+    }
 }
 
 fn first_line() -> Result<String, String> {
@@ -142,7 +150,8 @@ fn import(socket: &Path, format: Format) -> Exit {
             return Exit::Usage;
         }
     };
-    let answer = client::import(socket, &users, |done| note(format!("{done} of {} users", users.len())));
+    let answer =
+        client::import(socket, &users, |done| note(format!("{done} of {} users", users.len())));
     show(&Request::UserImport { users: Vec::new() }, answer, format)
 }
 

@@ -10,7 +10,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod check;
 mod ctl;
 mod demo;
-mod lanes;
 mod output;
 mod reload;
 mod run;
@@ -19,7 +18,11 @@ use crate::admin::Exit;
 
 /// A message switch for instant messaging and presence.
 #[derive(Debug, Parser)]
-#[command(name = "tandem", version, after_help = "Example: tandem demo\n         shows two domains in conversation, with no set-up at all")]
+#[command(
+    name = "tandem",
+    version,
+    after_help = "Example: tandem demo\n         shows two domains in conversation, with no set-up at all"
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -28,7 +31,9 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the node, in the foreground.
-    #[command(after_help = "Example: tandem run /etc/tandem/tandem.toml\n\nCtrl-C or SIGTERM ends it with a goodbye to everybody; SIGHUP reads the configuration again.\nExit codes: 0 ended in order, 69 a port or the store can't be had, 78 bad configuration.")]
+    #[command(
+        after_help = "Example: tandem run /etc/tandem/tandem.toml\n\nCtrl-C or SIGTERM ends it with a goodbye to everybody; SIGHUP reads the configuration again.\nExit codes: 0 ended in order, 69 a port or the store can't be had, 78 bad configuration."
+    )]
     Run(RunArgs),
     /// Looks for mistakes without running anything.
     #[command(subcommand)]
@@ -36,7 +41,9 @@ enum Command {
     /// Talks to the running node.
     Ctl(CtlArgs),
     /// Shows two domains in conversation, with no set-up.
-    #[command(after_help = "Example: tandem demo\n         tandem demo --once\n         tandem demo --write my-tandem\n\nNeeds neither root nor a network: everything stays on 127.0.0.1.\nExit codes: 0 all steps held, 1 one did not.")]
+    #[command(
+        after_help = "Example: tandem demo\n         tandem demo --once\n         tandem demo --write my-tandem\n\nNeeds neither root nor a network: everything stays on 127.0.0.1.\nExit codes: 0 all steps held, 1 one did not."
+    )]
     Demo(DemoArgs),
 }
 
@@ -45,15 +52,22 @@ struct RunArgs {
     /// The configuration.
     #[arg(default_value = CONFIG)]
     config: PathBuf,
+    /// Stops when stdin ends: whoever started it is gone.
+    #[arg(long, hide = true)]
+    while_stdin: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum CheckCommand {
     /// Reads a configuration as `run` does and tells all that is wrong with it.
-    #[command(after_help = "Example: tandem check config /etc/tandem/tandem.toml\n\nExit codes: 0 good, 3 warnings and --deny-warnings, 78 errors.")]
+    #[command(
+        after_help = "Example: tandem check config /etc/tandem/tandem.toml\n\nExit codes: 0 good, 3 warnings and --deny-warnings, 78 errors."
+    )]
     Config(CheckConfigArgs),
     /// Explains what the policy says about an address.
-    #[command(after_help = "Example: tandem check policy tandem.toml alice@example.com carol@partner.example\n\nExit codes: 0 allowed, 1 denied, 78 bad configuration.")]
+    #[command(
+        after_help = "Example: tandem check policy tandem.toml alice@example.com carol@partner.example\n\nExit codes: 0 allowed, 1 denied, 78 bad configuration."
+    )]
     Policy(CheckPolicyArgs),
 }
 
@@ -90,7 +104,9 @@ struct CheckPolicyArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: tandem ctl status\n         tandem ctl user add alice@example.com < password.txt\n\nExit codes: 0 done, 1 refused, 69 no node answers, 77 not allowed.")]
+#[command(
+    after_help = "Example: tandem ctl status\n         tandem ctl user add alice@example.com < password.txt\n\nExit codes: 0 done, 1 refused, 69 no node answers, 77 not allowed."
+)]
 struct CtlArgs {
     /// The node's socket.
     #[arg(long, env = "TANDEM_SOCKET", default_value = SOCKET, global = true)]
@@ -134,7 +150,9 @@ enum CtlCommand {
 #[derive(Debug, Subcommand)]
 enum UserCommand {
     /// Adds an account; the password is asked for, or read from stdin.
-    #[command(after_help = "Example: tandem ctl user add alice@example.com\n         echo 'a good password' | tandem ctl user add alice@example.com")]
+    #[command(
+        after_help = "Example: tandem ctl user add alice@example.com\n         echo 'a good password' | tandem ctl user add alice@example.com"
+    )]
     Add(PasswordArgs),
     /// Gives an account another password; its streams are ended.
     #[command(after_help = "Example: tandem ctl user passwd alice@example.com")]
@@ -156,7 +174,9 @@ enum UserCommand {
         limit: usize,
     },
     /// Adds many: lines of address, a blank, password, on stdin.
-    #[command(after_help = "Example: tandem ctl user import < accounts.txt\n         where a line is: alice@example.com a good password")]
+    #[command(
+        after_help = "Example: tandem ctl user import < accounts.txt\n         where a line is: alice@example.com a good password"
+    )]
     Import,
 }
 
@@ -193,7 +213,7 @@ impl Cli {
     /// Does what was asked for.
     pub fn act(self) -> Exit {
         match self.command {
-            Command::Run(args) => run::run(&args.config),
+            Command::Run(args) => run::run(&args.config, args.while_stdin),
             Command::Check(CheckCommand::Config(args)) => check::config(&args),
             Command::Check(CheckCommand::Policy(args)) => check::policy(&args),
             Command::Ctl(args) => ctl::ctl(args),

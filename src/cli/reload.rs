@@ -91,7 +91,9 @@ impl Source for Files {
         }
         // The first is the configuration itself: what stands there waits for the operator's word.
         if stamps.first() != self.stamps.first() {
-            return Err("the configuration was changed as well: `tandem ctl reload` takes both".to_owned());
+            return Err(
+                "the configuration was changed as well: `tandem ctl reload` takes both".to_owned()
+            );
         }
         self.reload().map(Some)
     }
@@ -107,8 +109,14 @@ fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
 
 /// Lines of the one page that went or came.
 fn differences(before: &str, after: &str) -> Vec<String> {
-    let gone = before.lines().filter(|it| !after.lines().any(|new| new == *it)).map(|it| format!("was: {it}"));
-    let new = after.lines().filter(|it| !before.lines().any(|old| old == *it)).map(|it| format!("now: {it}"));
+    let gone = before
+        .lines()
+        .filter(|it| !after.lines().any(|new| new == *it))
+        .map(|it| format!("was: {it}"));
+    let new = after
+        .lines()
+        .filter(|it| !before.lines().any(|old| old == *it))
+        .map(|it| format!("now: {it}"));
     gone.chain(new).collect()
 }
 
@@ -141,7 +149,11 @@ mod tests {
         let done = files.reload().expect("a good file");
         assert!(!done.settings.policy.default.allow);
         assert!(done.changes.iter().any(|it| it.contains("default deny")), "{:?}", done.changes);
-        assert!(done.changes.iter().any(|it| it.starts_with("listen.address")), "{:?}", done.changes);
+        assert!(
+            done.changes.iter().any(|it| it.starts_with("listen.address")),
+            "{:?}",
+            done.changes
+        );
         assert_eq!(done.settings.dialback_secrets, secrets);
     }
 
@@ -150,7 +162,7 @@ mod tests {
         let (_folder, path) = furnished();
         let mut files = Files::new(&path, config::load(&path).unwrap_or_else(|it| panic!("{it}")));
         edit(&path, "default = \"allow\"", "default = \"alow\"");
-        let text = files.reload().err().expect("a bad file");
+        let text = files.reload().expect_err("a bad file");
         assert!(text.contains("did you mean \"allow\"?") && text.contains("stays"), "{text}");
         // It was not the certificates that changed.
         assert!(files.certificates().is_err());
@@ -168,7 +180,8 @@ mod tests {
         }
         // A clock of coarse ticks may give both the same time.
         let later = SystemTime::UNIX_EPOCH;
-        let file = std::fs::File::options().write(true).open(folder.path().join("tls/example.com.pem"));
+        let file =
+            std::fs::File::options().write(true).open(folder.path().join("tls/example.com.pem"));
         file.and_then(|it| it.set_modified(later)).expect("our file");
         assert!(matches!(files.certificates(), Ok(Some(_))));
         assert!(matches!(files.certificates(), Ok(None)));

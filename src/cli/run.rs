@@ -1,27 +1,31 @@
 //! `tandem run`: the node, in the foreground. Puts it together: load, store, net, control, wait.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use crate::admin::Exit;
-use crate::cli::lanes::NetLanes;
+use crate::cli::ctl;
 use crate::cli::output::{colour_note, note, note_text, say};
 use crate::cli::reload::Files;
 use crate::config::{self, Loaded, Pump};
+use crate::control::lanes::{FromShard, Lanes, NetLanes, ToShard};
 use crate::control::store::Store;
 use crate::control::workers::Workers;
 use crate::control::{self, Ending, Setup, Socket};
-use crate::net::{self, Interface, Plan, Running};
+use crate::net::{self, Interface, Plan, Running, Unsent};
 use crate::shard::Shard;
 use crate::shard::kernel::{Seeds, ShardId};
 use crate::shard::settings::Settings;
 
 /// Runs until it is told to stop.
-pub(super) fn run(path: &Path) -> Exit {
+pub(super) fn run(path: &Path, while_stdin: bool) -> Exit {
     let loaded = match config::load(path) {
         Ok(loaded) => loaded,
         Err(found) => {
@@ -32,6 +36,9 @@ pub(super) fn run(path: &Path) -> Exit {
     };
     note_text(&loaded.warnings.render(colour_note()));
     log(loaded.log_level);
+    if while_stdin {
+        stop_after_stdin(loaded.admin.socket.clone());
+    }
     match serve(path, loaded) {
         Ok(Ending::Orderly) => Exit::Done,
         Ok(Ending::Cut { shards }) => {
@@ -45,6 +52,17 @@ pub(super) fn run(path: &Path) -> Exit {
     }
 }
 
+/// So that a demo which is killed leaves nothing running.
+fn stop_after_stdin(socket: PathBuf) {
+    thread::spawn(move || {
+        std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).ok();
+        if ctl::stop(&socket).is_err() {
+            // Nobody listens yet, and nobody is connected either.
+            std::process::exit(i32::from(Exit::Unavailable.code()));
+        }
+    });
+}
+
 /// The one line to fill a shard's place with an engine.
 fn engine(settings: &Arc<Settings>) -> impl Fn(ShardId, Seeds) -> Shard + Send + Sync + 'static {
     let settings = Arc::clone(settings);
@@ -52,6 +70,8 @@ fn engine(settings: &Arc<Settings>) -> impl Fn(ShardId, Seeds) -> Shard + Send +
 }
 
 fn serve(path: &Path, loaded: Loaded) -> Result<Ending, String> {
+    // Going on without one of the shards would lose its users' messages silently.
+    net::abort_on_panic();
     prepare_state(&loaded)?;
     let store = Store::open_sqlite(&loaded.store).map_err(words)?;
     let admin = match loaded.admin.http {
@@ -64,9 +84,10 @@ fn serve(path: &Path, loaded: Loaded) -> Result<Ending, String> {
     let workers = Workers::start().map_err(words)?;
     let running = net::run(&plan(&loaded), engine(&loaded.settings)).map_err(words)?;
     let line = ready_line(&loaded, &running);
-    let lanes = NetLanes::new(running, Box::new(move || say(line))).map_err(words)?;
+    let (handle, questions, joiner) = running.split();
+    let lanes = NetLanes::new(handle, questions, joiner).map_err(words)?;
     let setup = Setup {
-        lanes: Box::new(lanes),
+        lanes: Box::new(Announced { lanes, line: Cell::new(Some(line)) }),
         settings: Arc::clone(&loaded.settings),
         store,
         workers,
@@ -119,7 +140,34 @@ fn ready_line(loaded: &Loaded, running: &Running) -> String {
     };
     let shards = loaded.settings.shards;
     let plural = if shards == 1 { "" } else { "s" };
-    format!("ready: {} on {}, {shards} shard{plural} on {interface}", domains.join(", "), addresses.join(", "))
+    format!(
+        "ready: {} on {}, {shards} shard{plural} on {interface}",
+        domains.join(", "),
+        addresses.join(", ")
+    )
+}
+
+/// Lanes that print the ready line when control begins to listen to them: its sockets stand then.
+struct Announced {
+    lanes: NetLanes,
+    line: Cell<Option<String>>,
+}
+
+impl Lanes for Announced {
+    fn shards(&self) -> u16 {
+        self.lanes.shards()
+    }
+
+    fn send(&self, shard: ShardId, message: ToShard) -> Result<(), Unsent<ToShard>> {
+        self.lanes.send(shard, message)
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<FromShard> {
+        if let Some(line) = self.line.take() {
+            say(line);
+        }
+        self.lanes.poll(cx)
+    }
 }
 
 /// Lines of events on stderr.

@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use crate::config::finding::{Finding, Findings};
 use crate::config::keys;
 use crate::config::read::{At, Section, did_you_mean, printable, tables};
+use crate::limits::SHARDS_MAX;
 use crate::policy::{PeerAuth, Security};
 use crate::shard::settings::Party;
 
@@ -129,7 +130,8 @@ fn not_toml(source: &str, mut faults: Vec<toml::de::Error>, found: &mut Findings
     while let Some(fault) = faults.into_iter().next() {
         let at = fault.span().unwrap_or_default();
         let start = text.get(..at.start).and_then(|it| it.rfind('\n')).map_or(0, |it| it + 1);
-        let end = text.get(start..).and_then(|it| it.find('\n')).map_or(text.len(), |it| start + it);
+        let end =
+            text.get(start..).and_then(|it| it.find('\n')).map_or(text.len(), |it| start + it);
         // A key that comes twice only because a header was blanked is no mistake of the writer.
         let is_real = told.is_empty() || !fault.message().contains("duplicate");
         if told.contains(&start) || told.len() >= SYNTAX_FAULTS_SHOWN || !is_real {
@@ -138,8 +140,9 @@ fn not_toml(source: &str, mut faults: Vec<toml::de::Error>, found: &mut Findings
         told.push(start);
         let what = format!("this is not TOML: {}", fault.message());
         found.push(
-            Finding::error("C0101", at, what)
-                .mend("texts stand in \"quotes\", tables in [brackets], lists of tables in [[two]]"),
+            Finding::error("C0101", at, what).mend(
+                "texts stand in \"quotes\", tables in [brackets], lists of tables in [[two]]",
+            ),
         );
         if text.get(start..end).is_none_or(|it| it.trim_start().starts_with('[')) {
             break;
@@ -149,7 +152,12 @@ fn not_toml(source: &str, mut faults: Vec<toml::de::Error>, found: &mut Findings
     }
 }
 
-fn read_table(file: &mut File, key: Spanned<toml::de::DeString<'_>>, value: Spanned<DeValue<'_>>, found: &mut Findings) {
+fn read_table(
+    file: &mut File,
+    key: Spanned<toml::de::DeString<'_>>,
+    value: Spanned<DeValue<'_>>,
+    found: &mut Findings,
+) {
     let (span, written) = (key.span(), key.into_inner());
     let known = keys::tables();
     let Some(name) = known.iter().copied().find(|it| *it == written) else {
@@ -162,7 +170,11 @@ fn read_table(file: &mut File, key: Spanned<toml::de::DeString<'_>>, value: Span
         let title = keys::title(name);
         let what = format!("`{name}` is not written as {title}");
         let mark = format!("write {title}");
-        let why = if should_be_list { "there may be several, so it is a list of tables" } else { "there is only one" };
+        let why = if should_be_list {
+            "there may be several, so it is a list of tables"
+        } else {
+            "there is only one"
+        };
         found.push(Finding::error("C0105", span, what).mark(mark).why(why));
     }
     for (span, table) in tables(value) {
@@ -183,12 +195,23 @@ fn unknown_top(written: &str, span: Range<usize>, value: &DeValue<'_>) -> Findin
     let known = keys::tables();
     if !places.is_empty() {
         let what = format!("`{written}` stands outside of any table");
-        return Finding::error("C0103", span, what).mark(format!("belongs in {}", places.join(" or ")));
+        return Finding::error("C0103", span, what)
+            .mark(format!("belongs in {}", places.join(" or ")));
     }
     let word = if matches!(value, DeValue::Table(_) | DeValue::Array(_)) { "table" } else { "key" };
     // `[listener]`, `[[domains]]`, `[tls]`: what people write from other servers' habit.
-    let habit = [("tls", "trust"), ("listener", "listen"), ("c2s", "listen"), ("s2s", "federation"), ("user", "accounts")];
-    let near = habit.iter().find(|it| it.0 == written).map(|it| it.1).or_else(|| keys::nearest(written, &known));
+    let habit = [
+        ("tls", "trust"),
+        ("listener", "listen"),
+        ("c2s", "listen"),
+        ("s2s", "federation"),
+        ("user", "accounts"),
+    ];
+    let near = habit
+        .iter()
+        .find(|it| it.0 == written)
+        .map(|it| it.1)
+        .or_else(|| keys::nearest(written, &known));
     let what = format!("unknown {word} `{}`", printable(written));
     let titles: Vec<String> = known.iter().map(|it| keys::title(it)).collect();
     Finding::error("C0104", span, what)
@@ -201,8 +224,11 @@ fn read_section(file: &mut File, mut it: Section<'_, '_>) {
         "node" => {
             file.node = Node {
                 name: it.string("name"),
-                shards: it.integer("shards", Some("auto"), 1..65),
-                pump: it.choice("pump", &[("auto", Pump::Auto), ("ring", Pump::Ring), ("epoll", Pump::Epoll)]),
+                shards: it.integer("shards", Some("auto"), 1..i64::from(SHARDS_MAX) + 1),
+                pump: it.choice(
+                    "pump",
+                    &[("auto", Pump::Auto), ("ring", Pump::Ring), ("epoll", Pump::Epoll)],
+                ),
                 spin: it.duration("spin", Duration::ZERO, Duration::from_micros(50)),
                 state: it.string("state"),
             };
@@ -241,7 +267,11 @@ fn domain(it: &mut Section<'_, '_>) -> Domain {
         it.missing("certificate", why, "certificate = \"tls/example.com.pem\"");
     }
     if !key_named {
-        it.missing("key", "a certificate is of no use without its private key", "key = \"tls/example.com.key\"");
+        it.missing(
+            "key",
+            "a certificate is of no use without its private key",
+            "key = \"tls/example.com.key\"",
+        );
     }
     domain
 }
@@ -256,11 +286,19 @@ fn listen(it: &mut Section<'_, '_>) -> Listen {
         addresses: addresses.clone().unwrap_or_default(),
     };
     if addresses.is_none() {
-        it.missing("address", "nobody knows where to connect", "address = [\"0.0.0.0:5222\", \"[::]:5222\"]");
+        it.missing(
+            "address",
+            "nobody knows where to connect",
+            "address = [\"0.0.0.0:5222\", \"[::]:5222\"]",
+        );
     }
     if !party_named {
         let why = "clients and servers of other domains follow different rules, so they have listeners of their own";
-        it.missing("party", why, "party = \"client\" (usually port 5222) or party = \"peer\" (usually 5269)");
+        it.missing(
+            "party",
+            why,
+            "party = \"client\" (usually port 5222) or party = \"peer\" (usually 5269)",
+        );
     }
     listen
 }
@@ -293,7 +331,11 @@ fn peer(it: &mut Section<'_, '_>) -> Peer {
         it.missing("pattern", "a rule is about some domains", "pattern = \"partner.example\"");
     }
     if !action_named {
-        it.missing("action", "a rule allows or denies; there is no silent choice", "action = \"allow\" or action = \"deny\"");
+        it.missing(
+            "action",
+            "a rule allows or denies; there is no silent choice",
+            "action = \"allow\" or action = \"deny\"",
+        );
     }
     peer
 }
@@ -301,9 +343,17 @@ fn peer(it: &mut Section<'_, '_>) -> Peer {
 const ACTIONS: [(&str, bool); 2] = [("allow", true), ("deny", false)];
 const AUTHS: [(&str, PeerAuth); 3] =
     [("external", PeerAuth::External), ("both", PeerAuth::Both), ("dialback", PeerAuth::Dialback)];
-const SECURITIES: [(&str, Security); 3] =
-    [("starttls", Security::StartTls), ("direct", Security::Direct), ("optional", Security::Optional)];
-const LEVELS: [(&str, &str); 5] =
-    [("error", "error"), ("warn", "warn"), ("info", "info"), ("debug", "debug"), ("trace", "trace")];
+const SECURITIES: [(&str, Security); 3] = [
+    ("starttls", Security::StartTls),
+    ("direct", Security::Direct),
+    ("optional", Security::Optional),
+];
+const LEVELS: [(&str, &str); 5] = [
+    ("error", "error"),
+    ("warn", "warn"),
+    ("info", "info"),
+    ("debug", "debug"),
+    ("trace", "trace"),
+];
 /// Behind so many there is little to learn from more.
 const SYNTAX_FAULTS_SHOWN: usize = 20;

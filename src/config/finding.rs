@@ -52,7 +52,16 @@ impl Finding {
 
     fn new(code: &'static str, severity: Severity, span: Range<usize>, what: String) -> Self {
         let nothing = String::new;
-        Self { code, severity, span, what, mark: nothing(), why: nothing(), mend: nothing(), other: None }
+        Self {
+            code,
+            severity,
+            span,
+            what,
+            mark: nothing(),
+            why: nothing(),
+            mend: nothing(),
+            other: None,
+        }
     }
 
     /// The words beside the caret.
@@ -240,7 +249,11 @@ struct Paint(bool);
 
 impl Paint {
     fn with(self, code: &str, text: &str) -> String {
-        if self.0 && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.0 && !text.is_empty() {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 }
 

@@ -22,37 +22,181 @@ pub const LISTS: &[&str] = &["domain", "listen", "peer"];
 /// All keys, by table.
 pub const KEYS: &[Key] = &[
     key("node", "name", "a word", "\"tandem\"", "names this node in logs and status"),
-    key("node", "shards", "\"auto\" or 1 to 64", "\"auto\"", "event loops, one per core; auto takes every core"),
-    key("node", "pump", "\"auto\", \"ring\", \"epoll\"", "\"auto\"", "io_uring, its epoll twin, or whichever works"),
-    key("node", "spin", "a duration, at most \"50us\"", "\"0us\"", "busy waiting before sleep: less delay, more CPU"),
-    key("node", "state", "a folder", "\"/var/lib/tandem\"", "where the node keeps what outlives it"),
+    key(
+        "node",
+        "shards",
+        "\"auto\" or 1 to 64",
+        "\"auto\"",
+        "event loops, one per core; auto takes every core",
+    ),
+    key(
+        "node",
+        "pump",
+        "\"auto\", \"ring\", \"epoll\"",
+        "\"auto\"",
+        "io_uring, its epoll twin, or whichever works",
+    ),
+    key(
+        "node",
+        "spin",
+        "a duration, at most \"50us\"",
+        "\"0us\"",
+        "busy waiting before sleep: less delay, more CPU",
+    ),
+    key(
+        "node",
+        "state",
+        "a folder",
+        "\"/var/lib/tandem\"",
+        "where the node keeps what outlives it",
+    ),
     key("domain", "name", "a domain", "required", "a domain this node serves"),
-    key("domain", "certificate", "a PEM file", "required", "its certificate with the chain behind it"),
+    key(
+        "domain",
+        "certificate",
+        "a PEM file",
+        "required",
+        "its certificate with the chain behind it",
+    ),
     key("domain", "key", "a PEM file", "required", "the private key of the certificate"),
-    key("domain", "plain", "true, false", "false", "offers SASL PLAIN under TLS: old clients log in, the node sees passwords"),
+    key(
+        "domain",
+        "plain",
+        "true, false",
+        "false",
+        "offers SASL PLAIN under TLS: old clients log in, the node sees passwords",
+    ),
     key("listen", "address", "\"ip:port\" or a list", "required", "where connections come in"),
-    key("listen", "party", "\"client\", \"peer\"", "required", "who connects: users' clients, or servers of other domains"),
-    key("listen", "security", "\"starttls\", \"direct\", \"optional\"", "\"starttls\"", "how TLS comes about; optional allows clear text"),
-    key("federation", "default", "\"allow\", \"deny\"", "required", "what holds for a domain that no [[peer]] names"),
-    key("federation", "auth", "\"external\", \"both\", \"dialback\"", "\"both\"", "how other domains prove who they are"),
-    key("federation", "security", "\"starttls\", \"direct\", \"optional\"", "\"starttls\"", "how TLS toward them comes about"),
-    key("federation", "private_addresses", "true, false", "false", "may connect to private addresses found in DNS"),
-    key("federation", "dialback_secrets", "a list of 32 octets or more each", "drawn at start", "the first makes keys, all are accepted"),
-    key("federation", "dialback_secret_file", "a file, one secret a line", "drawn at start", "the same, kept out of this file"),
-    key("federation", "nameserver", "\"ip\" or \"ip:port\"", "the system's", "who is asked for SRV and addresses"),
-    key("peer", "pattern", "\"a.example\", \"*.a.example\", \".a.example\", \"*\"", "required", "which foreign domains the rule is about"),
+    key(
+        "listen",
+        "party",
+        "\"client\", \"peer\"",
+        "required",
+        "who connects: users' clients, or servers of other domains",
+    ),
+    key(
+        "listen",
+        "security",
+        "\"starttls\", \"direct\", \"optional\"",
+        "\"starttls\"",
+        "how TLS comes about; optional allows clear text",
+    ),
+    key(
+        "federation",
+        "default",
+        "\"allow\", \"deny\"",
+        "required",
+        "what holds for a domain that no [[peer]] names",
+    ),
+    key(
+        "federation",
+        "auth",
+        "\"external\", \"both\", \"dialback\"",
+        "\"both\"",
+        "how other domains prove who they are",
+    ),
+    key(
+        "federation",
+        "security",
+        "\"starttls\", \"direct\", \"optional\"",
+        "\"starttls\"",
+        "how TLS toward them comes about",
+    ),
+    key(
+        "federation",
+        "private_addresses",
+        "true, false",
+        "false",
+        "may connect to private addresses found in DNS",
+    ),
+    key(
+        "federation",
+        "dialback_secrets",
+        "a list of 32 octets or more each",
+        "drawn at start",
+        "the first makes keys, all are accepted",
+    ),
+    key(
+        "federation",
+        "dialback_secret_file",
+        "a file, one secret a line",
+        "drawn at start",
+        "the same, kept out of this file",
+    ),
+    key(
+        "federation",
+        "nameserver",
+        "\"ip\" or \"ip:port\"",
+        "the system's",
+        "who is asked for SRV and addresses",
+    ),
+    key(
+        "peer",
+        "pattern",
+        "\"a.example\", \"*.a.example\", \".a.example\", \"*\"",
+        "required",
+        "which foreign domains the rule is about",
+    ),
     key("peer", "action", "\"allow\", \"deny\"", "required", "whether they may be talked to"),
-    key("peer", "auth", "\"external\", \"both\", \"dialback\"", "federation.auth", "how they prove who they are"),
-    key("peer", "security", "\"starttls\", \"direct\", \"optional\"", "federation.security", "how TLS toward them comes about"),
-    key("peer", "targets", "a list of \"ip:port\"", "[]: DNS is asked", "where they are, in the order of tries"),
-    key("peer", "private_addresses", "true, false", "federation.private_addresses", "may connect to private addresses found in DNS"),
+    key(
+        "peer",
+        "auth",
+        "\"external\", \"both\", \"dialback\"",
+        "federation.auth",
+        "how they prove who they are",
+    ),
+    key(
+        "peer",
+        "security",
+        "\"starttls\", \"direct\", \"optional\"",
+        "federation.security",
+        "how TLS toward them comes about",
+    ),
+    key(
+        "peer",
+        "targets",
+        "a list of \"ip:port\"",
+        "[]: DNS is asked",
+        "where they are, in the order of tries",
+    ),
+    key(
+        "peer",
+        "private_addresses",
+        "true, false",
+        "federation.private_addresses",
+        "may connect to private addresses found in DNS",
+    ),
     key("store", "kind", "\"sqlite\"", "\"sqlite\"", "what holds the accounts"),
     key("store", "path", "a file", "\"tandem.db\" in node.state", "the database file"),
     key("admin", "http", "a loopback \"ip:port\"", "off", "serves /health, /ready and /metrics"),
-    key("admin", "socket", "a path", "\"ctl.sock\" in node.state", "where tandem ctl finds the node"),
-    key("log", "level", "\"error\", \"warn\", \"info\", \"debug\", \"trace\"", "\"info\"", "how much is written"),
-    key("trust", "ca_bundle", "a PEM file", "the system's bundle", "authorities believed when other domains show certificates"),
-    key("accounts", "scram_iterations", "4096 to 1000000", "10000", "the cost of guessing a stolen key, and of each login at the client"),
+    key(
+        "admin",
+        "socket",
+        "a path",
+        "\"ctl.sock\" in node.state",
+        "where tandem ctl finds the node",
+    ),
+    key(
+        "log",
+        "level",
+        "\"error\", \"warn\", \"info\", \"debug\", \"trace\"",
+        "\"info\"",
+        "how much is written",
+    ),
+    key(
+        "trust",
+        "ca_bundle",
+        "a PEM file",
+        "the system's bundle",
+        "authorities believed when other domains show certificates",
+    ),
+    key(
+        "accounts",
+        "scram_iterations",
+        "4096 to 1000000",
+        "10000",
+        "the cost of guessing a stolen key, and of each login at the client",
+    ),
 ];
 
 const fn key(
@@ -123,7 +267,8 @@ fn distance(a: &str, b: &str) -> usize {
         let mut row = vec![i];
         for j in 1..=b.len() {
             let differs = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + differs);
+            let mut best =
+                (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + differs);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
                 best = best.min(rows[i - 2][j - 2] + 1);
             }
@@ -141,9 +286,12 @@ mod tests {
     #[test]
     fn slips_of_the_finger_find_their_word() {
         let known = of_table("domain");
-        for (written, word) in
-            [("certificat", "certificate"), ("cert", "certificate"), ("nmae", "name"), ("Key", "key")]
-        {
+        for (written, word) in [
+            ("certificat", "certificate"),
+            ("cert", "certificate"),
+            ("nmae", "name"),
+            ("Key", "key"),
+        ] {
             assert_eq!(nearest(written, &known), Some(word), "{written}");
         }
         assert_eq!(nearest("colour", &known), None);

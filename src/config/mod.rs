@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::SHARDS_MAX;
 use crate::shard::settings::Settings;
 use crate::time::Wall;
 use crate::tls;
@@ -89,7 +90,10 @@ pub struct Environment {
 impl Environment {
     /// Asks the host.
     pub fn of_host() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "the configuration is read outside the engine")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the configuration is read outside the engine"
+        )]
         let now = std::time::SystemTime::now();
         let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let cores = core_affinity::get_core_ids().map_or(1, |it| it.len());
@@ -119,7 +123,7 @@ pub fn load_in(path: &Path, host: &Environment) -> Result<Loaded, Findings> {
     };
     let mut found = Findings::new(path, &source);
     let file = file::read(&source, &mut found);
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
     check::check(path, folder, file, host, found)
 }
 
@@ -128,9 +132,6 @@ fn unreadable(path: &Path, what: &str, mend: &str) -> Findings {
     found.push(Finding::error("C0102", 0..0, what).mend(mend));
     found
 }
-
-/// Shards are numbered by a few bits in ids.
-const SHARDS_MAX: u16 = 64;
 
 /// Where Debian, Fedora and Alpine keep their authorities.
 const BUNDLES: [&str; 3] =

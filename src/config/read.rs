@@ -37,7 +37,12 @@ pub(crate) struct Section<'i, 'f> {
 
 impl<'i, 'f> Section<'i, 'f> {
     /// Starts to read a table.
-    pub(crate) fn new(name: &'static str, span: Range<usize>, table: DeTable<'i>, found: &'f mut Findings) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        span: Range<usize>,
+        table: DeTable<'i>,
+        found: &'f mut Findings,
+    ) -> Self {
         Self { name, span, table, found }
     }
 
@@ -62,7 +67,8 @@ impl<'i, 'f> Section<'i, 'f> {
         let row = keys::KEYS.iter().find(|it| it.table == self.name && it.name == key);
         let mend = row.map_or_else(String::new, |it| format!("`{key}` takes {}", it.takes));
         let what = format!("`{key}` in {title} is {}, not {takes}", kind(got));
-        self.found.push(Finding::error("C0105", span, what).mark(format!("expected {takes}")).mend(mend));
+        self.found
+            .push(Finding::error("C0105", span, what).mark(format!("expected {takes}")).mend(mend));
     }
 
     /// A text.
@@ -112,7 +118,11 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// One of a few words.
-    pub(crate) fn choice<T: Copy>(&mut self, key: &str, words: &[(&'static str, T)]) -> Option<At<T>> {
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        words: &[(&'static str, T)],
+    ) -> Option<At<T>> {
         let At { value, span } = self.take(key)?;
         let DeValue::String(text) = value else {
             self.wrong_type(key, span, &value, "a word in quotes");
@@ -121,7 +131,12 @@ impl<'i, 'f> Section<'i, 'f> {
         self.choose(key, At { value: text.into_owned(), span }, words)
     }
 
-    fn choose<T: Copy>(&mut self, key: &str, word: At<String>, words: &[(&'static str, T)]) -> Option<At<T>> {
+    fn choose<T: Copy>(
+        &mut self,
+        key: &str,
+        word: At<String>,
+        words: &[(&'static str, T)],
+    ) -> Option<At<T>> {
         if let Some((_, value)) = words.iter().find(|(known, _)| *known == word.value) {
             return Some(At { value: *value, span: word.span });
         }
@@ -136,11 +151,17 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// A whole number within bounds, or (as `None` inside) one word that stands for "decide".
-    pub(crate) fn integer(&mut self, key: &str, word: Option<&'static str>, bounds: Range<i64>) -> Option<At<Option<i64>>> {
+    pub(crate) fn integer(
+        &mut self,
+        key: &str,
+        word: Option<&'static str>,
+        bounds: Range<i64>,
+    ) -> Option<At<Option<i64>>> {
         let At { value, span } = self.take(key)?;
         let number = match (value, word) {
             (DeValue::Integer(number), _) => {
-                i64::from_str_radix(&number.as_str().replace('_', ""), number.radix()).unwrap_or(i64::MAX)
+                i64::from_str_radix(&number.as_str().replace('_', ""), number.radix())
+                    .unwrap_or(i64::MAX)
             }
             (DeValue::String(text), Some(word)) => {
                 let choice = self.choose(key, At { value: text.into_owned(), span }, &[(word, ())]);
@@ -161,13 +182,23 @@ impl<'i, 'f> Section<'i, 'f> {
     }
 
     /// A duration with its unit, within bounds.
-    pub(crate) fn duration(&mut self, key: &str, least: Duration, most: Duration) -> Option<At<Duration>> {
+    pub(crate) fn duration(
+        &mut self,
+        key: &str,
+        least: Duration,
+        most: Duration,
+    ) -> Option<At<Duration>> {
         let At { value, span } = self.take(key)?;
         let text = match value {
             DeValue::String(text) => text,
             DeValue::Integer(number) => {
                 let what = format!("`{key}` in {} has no unit", keys::title(self.name));
-                let mend = format!("write \"{}s\", \"{}ms\" or \"{}us\"", number.as_str(), number.as_str(), number.as_str());
+                let mend = format!(
+                    "write \"{}s\", \"{}ms\" or \"{}us\"",
+                    number.as_str(),
+                    number.as_str(),
+                    number.as_str()
+                );
                 self.found.push(
                     Finding::error("C0105", span, what)
                         .mark("expected a duration in quotes")
@@ -183,12 +214,19 @@ impl<'i, 'f> Section<'i, 'f> {
         };
         let Some(length) = duration(&text) else {
             let what = format!("`{key}` in {} is not a duration", keys::title(self.name));
-            self.found.push(Finding::error("C0108", span, what).mend("write a number and one of us, ms, s, m, h: \"30s\""));
+            self.found.push(
+                Finding::error("C0108", span, what)
+                    .mend("write a number and one of us, ms, s, m, h: \"30s\""),
+            );
             return None;
         };
         if length < least || length > most {
             let what = format!("`{key}` in {} is out of range", keys::title(self.name));
-            self.found.push(Finding::error("C0109", span, what).mark(format!("{} to {}", in_units(least), in_units(most))));
+            self.found.push(Finding::error("C0109", span, what).mark(format!(
+                "{} to {}",
+                in_units(least),
+                in_units(most)
+            )));
             return None;
         }
         Some(At { value: length, span })
@@ -202,7 +240,8 @@ impl<'i, 'f> Section<'i, 'f> {
         }
         let what = format!("`{key}` is missing in {}", keys::title(self.name));
         let mark = format!("has no `{key}`");
-        self.found.push(Finding::error("C0107", self.span.clone(), what).mark(mark).why(why).mend(mend));
+        self.found
+            .push(Finding::error("C0107", self.span.clone(), what).mark(mark).why(why).mend(mend));
     }
 
     /// What is left are keys that this table does not know.
@@ -211,7 +250,8 @@ impl<'i, 'f> Section<'i, 'f> {
         let title = keys::title(self.name);
         for (key, _) in self.table {
             let (span, name) = (key.span(), key.into_inner());
-            let elsewhere: Vec<String> = keys::tables_of(&name).into_iter().map(keys::title).collect();
+            let elsewhere: Vec<String> =
+                keys::tables_of(&name).into_iter().map(keys::title).collect();
             let near = keys::nearest(&name, &known);
             let what = format!("unknown key `{}` in {title}", printable(&name));
             let finding = if elsewhere.is_empty() {

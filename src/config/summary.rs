@@ -19,21 +19,37 @@ impl Loaded {
         let settings = &self.settings;
         let shards = settings.shards;
         let plural = if shards == 1 { "" } else { "s" };
-        row("node", format!("{}, {shards} shard{plural}, pump {}", self.node.name, pump(self.node.pump)));
+        row(
+            "node",
+            format!("{}, {shards} shard{plural}, pump {}", self.node.name, pump(self.node.pump)),
+        );
         for (i, it) in settings.domains.iter().enumerate() {
             let plain = if it.plain { ", PLAIN allowed" } else { "" };
-            let until = settings.tls.find(&it.name).map_or_else(String::new, |it| date(it.validity().1));
-            row(if i == 0 { "domains" } else { "" }, format!("{}{plain}, certificate until {until}", it.name));
+            let until =
+                settings.tls.find(&it.name).map_or_else(String::new, |it| date(it.validity().1));
+            row(
+                if i == 0 { "domains" } else { "" },
+                format!("{}{plain}, certificate until {until}", it.name),
+            );
         }
         for (i, (address, it)) in self.addresses.iter().zip(&settings.listeners).enumerate() {
-            let line = format!("{:<22} {}s, {}", address.to_string(), party(it.party), security(it.security));
+            let line = format!(
+                "{:<22} {}s, {}",
+                address.to_string(),
+                party(it.party),
+                security(it.security)
+            );
             row(if i == 0 { "listens" } else { "" }, line);
         }
         row("federation", format!("default {}", rule_text(&settings.policy.default)));
         for (pattern, it) in settings.policy.rules() {
             row("", format!("{} {}", pattern_text(pattern), rule_text(it)));
         }
-        row("DNS", self.nameserver.map_or_else(|| "the system's name servers".to_owned(), |it| it.to_string()));
+        row(
+            "DNS",
+            self.nameserver
+                .map_or_else(|| "the system's name servers".to_owned(), |it| it.to_string()),
+        );
         let authorities = if self.roots.len() == 1 { "authority" } else { "authorities" };
         row("trust", format!("{} certificate {authorities}", self.roots.len()));
         row("store", format!("sqlite {}", self.store.display()));

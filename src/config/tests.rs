@@ -31,7 +31,9 @@ fn files() -> Vec<PathBuf> {
 /// What the file gets: all findings, then how it ends.
 fn outcome(path: &Path) -> String {
     match load_in(path, &host()) {
-        Ok(loaded) => format!("{}{}\nruns:\n{}", loaded.warnings, loaded.warnings.count(), loaded.summary()),
+        Ok(loaded) => {
+            format!("{}{}\nruns:\n{}", loaded.warnings, loaded.warnings.count(), loaded.summary())
+        }
         Err(found) => format!("{found}{}\n", found.count()),
     }
 }
@@ -64,7 +66,11 @@ fn no_mangled_file_panics() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("mangled.toml");
     for cut in (0..whole.len()).step_by(7).filter(|it| whole.is_char_boundary(*it)) {
-        for text in [whole[..cut].to_owned(), whole[cut..].to_owned(), whole.replacen(&whole[cut..=cut], "\"", 1)] {
+        for text in [
+            whole[..cut].to_owned(),
+            whole[cut..].to_owned(),
+            whole.replacen(&whole[cut..=cut], "\"", 1),
+        ] {
             std::fs::write(&path, text).expect("our folder");
             // Certificates stand elsewhere, so this never loads; it has to be told, not to panic.
             let found = load_in(&path, &host()).expect_err("nothing to load from");

@@ -208,6 +208,7 @@ fn watch_signals(node: Rc<Node>) -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+#[expect(clippy::infinite_loop, reason = "ends with the control thread, which drops its tasks")]
 async fn watch_certificates(node: Rc<Node>) {
     let mut tick = interval(CERTIFICATES);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -222,4 +223,5 @@ async fn watch_certificates(node: Rc<Node>) {
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a child process tells its parent how far it is")]
 mod tests;

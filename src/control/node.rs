@@ -20,6 +20,7 @@ use super::{Ending, Reloaded, Setup, Source, passwords};
 use crate::address::Address;
 use crate::dns;
 use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_OPEN_MAX, RESOLVE_MAX};
+use crate::net::Unsent;
 use crate::shard::StreamRow;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable};
 use crate::shard::settings::Settings;
@@ -279,20 +280,19 @@ impl Node {
     fn send(&self, shard: ShardId, message: ToShard) {
         let mut backlogs = self.backlog.borrow_mut();
         let Some(backlog) = backlogs.get_mut(usize::from(shard.0)) else { return };
-        if backlog.is_empty() && self.lanes.has_room(shard) {
-            self.put(shard, message);
-        } else if backlog.len() < LANE_BACKLOG_MAX {
+        let mut message = message;
+        if backlog.is_empty() {
+            match self.lanes.send(shard, message) {
+                // An answer to a shard that has ended is nobody's.
+                Ok(()) | Err(Unsent::Gone) => return,
+                Err(Unsent::Full(back)) => message = back,
+            }
+        }
+        if backlog.len() < LANE_BACKLOG_MAX {
             backlog.push_back(message);
             self.change.notify_one();
         } else {
             // A shard that takes nothing for so long is beyond answers; its health says so.
-            count(&self.counters.backlog_dropped);
-        }
-    }
-
-    /// Sends where room was seen, so it fails only if the shard's side is gone.
-    fn put(&self, shard: ShardId, message: ToShard) {
-        if self.lanes.send(shard, message).is_err() {
             count(&self.counters.backlog_dropped);
         }
     }
@@ -304,9 +304,11 @@ impl Node {
     /// Sends what found no room before, in order.
     pub(super) fn retry(&self) {
         for (n, backlog) in (0u16..).zip(self.backlog.borrow_mut().iter_mut()) {
-            while self.lanes.has_room(ShardId(n)) {
-                let Some(message) = backlog.pop_front() else { break };
-                self.put(ShardId(n), message);
+            while let Some(message) = backlog.pop_front() {
+                if let Err(Unsent::Full(back)) = self.lanes.send(ShardId(n), message) {
+                    backlog.push_front(back);
+                    break;
+                }
             }
         }
     }

@@ -17,8 +17,9 @@ use super::lanes::{FromShard, Lanes, ToShard};
 use super::store::Store;
 use super::workers::Workers;
 use super::{Ending, Node, Reloaded, Setup, Socket, Source, run};
+use crate::net::Unsent;
 use crate::policy::{Pattern, PeerAuth, Policy, Rule, Security};
-use crate::shard::kernel::{Full, Order, Question, ShardId};
+use crate::shard::kernel::{Order, Question, ShardId};
 use crate::shard::settings::{Domain, Settings};
 use crate::shard::{Report, StreamRow};
 use crate::tls;
@@ -37,14 +38,13 @@ impl Lanes for FakeLanes {
         u16::try_from(self.shards.len()).expect("a few")
     }
 
-    fn has_room(&self, shard: ShardId) -> bool {
-        self.shards[usize::from(shard.0)].1.load(Ordering::SeqCst) < ROOM
-    }
-
-    fn send(&self, shard: ShardId, message: ToShard) -> Result<(), Full> {
+    fn send(&self, shard: ShardId, message: ToShard) -> Result<(), Unsent<ToShard>> {
         let (to, held) = &self.shards[usize::from(shard.0)];
-        assert!(held.fetch_add(1, Ordering::SeqCst) < ROOM, "control asks for room first");
-        to.send(message).map_err(|_| Full)
+        if held.load(Ordering::SeqCst) >= ROOM {
+            return Err(Unsent::Full(message));
+        }
+        held.fetch_add(1, Ordering::SeqCst);
+        to.send(message).map_err(|_| Unsent::Gone)
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<FromShard> {
@@ -119,6 +119,7 @@ pub(crate) fn settings() -> Settings {
         version: 1,
         shards: 2,
         listeners: Vec::new(),
+        own_addresses: Vec::new(),
         domains: vec![Domain { name: "example.com".into(), plain: true }],
         tls: Arc::new(
             tls::CertStore::build(&[], super::node::wall(), &clock).expect("no certificates"),
@@ -149,11 +150,11 @@ impl Source for Scripted {
 
 fn setup(
     directory: &TempDir,
-    lanes: FakeLanes,
+    lanes: Box<dyn Lanes + Send>,
     source: mpsc::Receiver<Result<(), String>>,
 ) -> Setup {
     Setup {
-        lanes: Box::new(lanes),
+        lanes,
         settings: Arc::new(settings()),
         source: Box::new(Scripted(source)),
         store: Store::open_sqlite(&directory.path().join("t.db")).expect("opens"),
@@ -173,7 +174,7 @@ pub(crate) fn node(directory: &TempDir) -> Node {
     let mute = || (mpsc::channel().0, Arc::new(AtomicUsize::new(0)));
     let lanes =
         FakeLanes { shards: vec![mute(), mute()], from: RefCell::new(unbounded_channel().1) };
-    Node::new(setup(directory, lanes, mpsc::channel().1))
+    Node::new(setup(directory, Box::new(lanes), mpsc::channel().1))
 }
 
 /// A control thread with two shards, an admin port and a control socket.
@@ -193,10 +194,8 @@ pub(crate) struct World {
 impl World {
     /// Starts it; the shards in `mute` take nothing.
     pub(crate) fn start(mute: &[u16], signals: bool) -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
         let (up, from) = unbounded_channel();
         let (show, seen) = mpsc::channel();
-        let (reloads, source) = mpsc::channel();
         let mut lanes = Vec::new();
         for n in 0..2 {
             let (to, inbox) = mpsc::channel();
@@ -212,6 +211,22 @@ impl World {
             });
         }
         let lanes = FakeLanes { shards: lanes, from: RefCell::new(from) };
+        Self::start_with(Box::new(lanes), up, seen, signals)
+    }
+
+    /// Starts it on the lanes of somebody else's shards.
+    pub(crate) fn start_on(lanes: Box<dyn Lanes + Send>) -> Self {
+        Self::start_with(lanes, unbounded_channel().0, mpsc::channel().1, false)
+    }
+
+    fn start_with(
+        lanes: Box<dyn Lanes + Send>,
+        up: UnboundedSender<FromShard>,
+        seen: mpsc::Receiver<(ShardId, ToShard)>,
+        signals: bool,
+    ) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (reloads, source) = mpsc::channel();
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
         let admin = listener.local_addr().expect("has an address");
         let socket = directory.path().join("ctl.sock");

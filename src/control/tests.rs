@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::Ending;
-use super::lanes::{FromShard, ToShard};
+use super::lanes::{FromShard, NetLanes, ToShard};
 use super::testing::World;
 use crate::address::Address;
 use crate::admin::client::{Format, call, exit, import, parse_import, render};
 use crate::admin::protocol::{Request, Response, Secret};
 use crate::dns;
+use crate::net;
 use crate::shard::Notice;
-use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket};
+use crate::shard::kernel::{Answer, Engine, Event, Kernel, Next, Order, Question, ShardId, Ticket};
+use crate::time::{Moment, Now};
 use crate::tls;
 use crate::xmpp::sasl::scram::Hash;
 
@@ -316,6 +318,59 @@ fn a_second_node_does_not_take_the_socket() {
     let Err(error) = crate::admin::ctl::bind(&absent) else { panic!("made it") };
     assert!(error.to_string().contains("does its directory exist"), "{error}");
     stop(world);
+}
+
+/// Reports and stops when told, and asks once for an account: the least a shard does.
+struct Least {
+    id: ShardId,
+    asked: bool,
+    answered: std::sync::mpsc::Sender<ShardId>,
+}
+
+impl Engine for Least {
+    fn step<K: Kernel>(&mut self, _now: Now, kernel: &mut K) -> Next {
+        let mut done = false;
+        let mut reports = Vec::new();
+        while let Some(event) = kernel.next() {
+            match event {
+                Event::Ordered(Order::Report { ticket, .. }) => reports.push(ticket),
+                Event::Ordered(Order::Stop) => done = true,
+                Event::Answered(Answer::Credentials { credentials: Ok(None), .. }) => {
+                    self.answered.send(self.id).unwrap();
+                }
+                _ => {}
+            }
+        }
+        for ticket in reports {
+            let report = Box::default();
+            kernel.ask(Question::Report { ticket, report }).unwrap();
+        }
+        if !self.asked {
+            self.asked = true;
+            let user = user("romeo@example.com");
+            kernel
+                .ask(Question::Credentials { ticket: Ticket(1), user, hash: Hash::Sha1 })
+                .unwrap();
+        }
+        Next { deadline: Moment::NEVER, done }
+    }
+}
+
+#[test]
+fn the_lanes_of_a_real_node_carry_questions_orders_and_the_end() {
+    let plan = net::Plan { shards: 2, interface: net::Interface::Epoll, ..net::Plan::default() };
+    let (answered, answers) = std::sync::mpsc::channel();
+    let running =
+        net::run(&plan, move |id, _| Least { id, asked: false, answered: answered.clone() })
+            .unwrap();
+    let (handle, questions, joiner) = running.split();
+    let lanes = NetLanes::new(handle, questions, joiner).unwrap();
+    let world = World::start_on(Box::new(lanes));
+    let mut asked = [0, 1].map(|_| answers.recv_timeout(Duration::from_secs(30)).unwrap());
+    asked.sort();
+    assert_eq!(asked, [ShardId(0), ShardId(1)]);
+    assert_eq!(call(&world.socket, &Request::Status).unwrap().result["shards_silent"], 0);
+    assert_eq!(stop(world), Ending::Orderly);
 }
 
 /// Not a test by itself: the process that [`signals_reload_and_stop`] signals.

@@ -16,6 +16,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::{fmt, io};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 use crate::limits::{CONTROL_LANE_MAX, CROSSINGS_MAX, QUESTIONS_MAX};
 use crate::net::mesh::{self, Consumer, Padded, Producer};
 use crate::net::sys;
@@ -118,6 +121,15 @@ impl Ends {
     }
 }
 
+/// What a shard did not take.
+#[derive(Debug)]
+pub enum Unsent<T> {
+    /// Its lane is full; the message comes back.
+    Full(T),
+    /// It has stopped.
+    Gone,
+}
+
 /// The control thread's way to the shards.
 #[derive(Clone)]
 pub struct ControlHandle {
@@ -137,28 +149,28 @@ impl ControlHandle {
         u16::try_from(self.lanes.len()).unwrap_or(u16::MAX)
     }
 
-    /// Answers a question of that shard. The answer comes back if there is no room, also if the
-    /// shard has stopped.
-    pub fn answer(&self, to: ShardId, answer: Answer) -> Result<(), Box<Answer>> {
-        match self.send(to, Down::Answer(answer)) {
-            Err(Down::Answer(answer)) => Err(Box::new(answer)),
-            Ok(()) | Err(Down::Order(_)) => Ok(()),
-        }
+    /// Answers a question of that shard.
+    pub fn answer(&self, to: ShardId, answer: Answer) -> Result<(), Unsent<Answer>> {
+        self.send(to, Down::Answer(answer)).map_err(|unsent| match unsent {
+            Unsent::Full(Down::Answer(back)) => Unsent::Full(back),
+            _ => Unsent::Gone,
+        })
     }
 
-    /// Gives that shard an order. It comes back if there is no room, also if the shard has stopped.
-    pub fn order(&self, to: ShardId, order: Order) -> Result<(), Box<Order>> {
-        match self.send(to, Down::Order(order)) {
-            Err(Down::Order(order)) => Err(Box::new(order)),
-            Ok(()) | Err(Down::Answer(_)) => Ok(()),
-        }
+    /// Gives that shard an order.
+    pub fn order(&self, to: ShardId, order: Order) -> Result<(), Unsent<Order>> {
+        self.send(to, Down::Order(order)).map_err(|unsent| match unsent {
+            Unsent::Full(Down::Order(back)) => Unsent::Full(back),
+            _ => Unsent::Gone,
+        })
     }
 
-    fn send(&self, to: ShardId, down: Down) -> Result<(), Down> {
+    fn send(&self, to: ShardId, down: Down) -> Result<(), Unsent<Down>> {
         let index = usize::from(to.0);
-        let Some(lane) = self.lanes.get(index) else { return Err(down) };
-        lane.try_send(down).map_err(|it| match it {
-            TrySendError::Full(down) | TrySendError::Disconnected(down) => down,
+        let lane = self.lanes.get(index).ok_or(Unsent::Gone)?;
+        lane.try_send(down).map_err(|error| match error {
+            TrySendError::Full(back) => Unsent::Full(back),
+            TrySendError::Disconnected(_) => Unsent::Gone,
         })?;
         self.hub.shards[index].ring_if_asleep();
         Ok(())
@@ -185,6 +197,13 @@ impl AsRawFd for Questions {
 }
 
 impl Questions {
+    /// Has the control thread's runtime watch for questions. Called inside that runtime.
+    pub fn watch(self) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is the doorbell's, which the hub owns and `self` keeps alive; it
+        // is the same one each time it is asked for, and nobody closes it before.
+        Ok(unsafe { AsyncFd::register_with_interest(self, Interest::READABLE) }?)
+    }
+
     /// Takes all questions that are there. Afterwards the descriptor tells of the next one.
     /// (With `AsyncFd`: clear readiness, then drain.)
     pub fn drain(&mut self, mut take: impl FnMut(ShardId, Question)) {

@@ -350,7 +350,7 @@ mod tests {
 
     #[test]
     fn two_threads_see_every_record_once_in_order() {
-        const RECORDS: u64 = 2_000_000;
+        const RECORDS: u64 = 1_000_000;
         let (mut producer, mut consumer) = ring();
         let sender = std::thread::spawn(move || {
             let mut record = Vec::new();

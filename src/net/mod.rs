@@ -22,6 +22,6 @@ mod ring;
 mod surface;
 mod sys;
 
-pub use lanes::{ControlHandle, Questions};
+pub use lanes::{ControlHandle, Questions, Unsent};
 pub use node::{Interface, Joiner, Plan, Running, StartError, abort_on_panic, run};
 pub use probe::{Unusable, ring_usable};

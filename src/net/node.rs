@@ -201,7 +201,7 @@ where
     }
     for start in go {
         // It fails only if the shard's thread is gone, and then so is the process.
-        drop(start.send(()));
+        let _gone = start.send(());
     }
     Ok(Running { control, questions, interface, addresses, threads })
 }

@@ -124,6 +124,8 @@ impl<D: Driver> Pump<D> {
         for index in self.base.conns.indices() {
             self.end(index, Gone::Closed);
         }
+        // Also what the last turn started, such as waking the others.
+        self.driver.wait(&mut self.base, Some(Duration::ZERO));
         let until = clock::moment() + SHUT_DOWN_TIME;
         while self.base.conns.len() > 0 || !self.driver.is_idle() {
             let now = clock::now();

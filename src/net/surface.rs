@@ -19,6 +19,20 @@ use crate::shard::kernel::{
 };
 use crate::time::Moment;
 
+impl<D: Driver> Pump<D> {
+    /// The shard has not heard yet that the connection is gone: the buffer comes back before that,
+    /// and its octets count as never acknowledged.
+    fn send_too_late(&mut self, conn: ConnId, buffer: Vec<u8>) {
+        let is_last =
+            |event: &Event<'_>| matches!(event, Event::Gone { conn: of, .. } if *of == conn);
+        let Some(place) = self.queue.iter().position(is_last) else { return };
+        if let Some(Event::Gone { unacknowledged, .. }) = self.queue.get_mut(place) {
+            *unacknowledged += buffer.len() as u64;
+        }
+        self.queue.insert(place, Event::Sent { conn, buffer });
+    }
+}
+
 impl<D: Driver> Kernel for Pump<D> {
     fn next(&mut self) -> Option<Event<'_>> {
         self.release();
@@ -49,9 +63,21 @@ impl<D: Driver> Kernel for Pump<D> {
     }
 
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        let Some(state) = self.base.conns.get(conn) else { return };
-        if !matches!(state.phase, Phase::Open | Phase::Draining) {
+        let Some(state) = self.base.conns.get(conn) else {
+            self.send_too_late(conn, bytes);
             return;
+        };
+        match state.phase {
+            Phase::Open | Phase::Draining => {}
+            // Comes back with the rest, before the connection's last event.
+            Phase::Ending { .. } if state.sending.is_none() => {
+                state.sending = Some(Sending { buffer: bytes, done: 0, out: false });
+                return;
+            }
+            _ => {
+                self.queue.push_back(Event::Sent { conn, buffer: bytes });
+                return;
+            }
         }
         assert!(state.sending.is_none(), "a second send while one is out");
         if bytes.is_empty() {
@@ -129,6 +155,9 @@ impl<D: Driver> Kernel for Pump<D> {
         if matches!(state.phase, Phase::Open | Phase::Draining) {
             state.phase = Phase::Moving { to, parcel };
             state.deadline = Moment::NEVER;
+            // The id is dead from now on.
+            self.queue
+                .retain(|event| !matches!(event, Event::Sent { conn: of, .. } if *of == conn));
             self.settle(conn.index);
         }
     }

@@ -100,3 +100,15 @@ pub struct Parcel {
     /// The `id` of the bind request, answered where the connection arrives.
     pub(crate) bind_id: String,
 }
+
+impl Parcel {
+    /// One with a nameless connection in it, for stand-ins of the engine that test `net`.
+    #[doc(hidden)]
+    pub fn blank(remote: SocketAddr) -> Option<Self> {
+        let address = Address::parse("nobody@invalid").ok()?;
+        let role = Role::Bound(Box::new(Bound { address, lang: None }));
+        let id = ConnId { index: 0, generation: 0 };
+        let conn = Box::new(Conn::new(id, role, remote, Moment::default()));
+        Some(Self { conn, outbox: Default::default(), bind_id: String::new() })
+    }
+}

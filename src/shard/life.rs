@@ -136,10 +136,15 @@ impl Shard {
     /// From here on nothing it says is listened to; what waits for it is still sent, if orderly.
     pub(super) fn close(&mut self, conn: &mut Conn, ending: Ending) {
         if conn.closing.is_none() || ending == Ending::Abort {
+            let first = conn.closing.is_none();
             conn.closing = Some(ending);
             conn.tail = Vec::new();
             self.watch(conn, self.now.moment + STREAM_CLOSE_TIME_MAX);
             self.mark(conn.id);
+            if first {
+                // Nothing more goes this way: what comes now needs another stream.
+                self.way_gone(conn);
+            }
         }
     }
 
@@ -161,8 +166,7 @@ impl Shard {
                 self.resource_gone(id, &address);
             }
             Role::PeerOut(_) => self.way_gone(&conn),
-            Role::PeerIn(_) => self.peer_gone(&conn),
-            Role::Login(_) => {}
+            Role::PeerIn(_) | Role::Login(_) => {}
         }
         for (receipt, stanza) in outbox.lost() {
             self.counters.undelivered += 1;
@@ -188,6 +192,9 @@ impl Shard {
     fn overdue(&mut self, conn: &mut Conn) {
         if conn.is_closing() {
             return self.close(conn, Ending::Abort);
+        }
+        if !conn.streaming && matches!(conn.role, Role::PeerOut(_)) {
+            return self.way_overdue(conn);
         }
         if !conn.streaming {
             self.counters.login_timeouts += 1;

@@ -3,8 +3,8 @@
 //! A shard takes events and `now`, decides, and hands back bytes and requests through the
 //! [`kernel::Kernel`] it is given. `net` gives it a real one, the simulated world a scripted one.
 //! Read `step.rs` first: it is one turn. From there: `client.rs` is a client until it has a
-//! resource, `bound.rs` its stanzas, `deliver.rs` the way to a local user, `peer_in.rs` and
-//! `peer_out.rs` the streams to and from other domains.
+//! resource, `bound.rs` its stanzas, `deliver.rs` the way to a local user, `ways.rs` the
+//! ways to other domains, `peer_out.rs` and `peer_in.rs` the streams to and from them.
 
 mod account;
 mod bound;
@@ -16,6 +16,7 @@ pub mod kernel;
 mod life;
 mod login;
 mod outbox;
+mod peer_dialback;
 mod peer_in;
 mod peer_out;
 mod post;
@@ -26,6 +27,7 @@ pub mod settings;
 mod step;
 mod table;
 mod tell;
+mod ways;
 
 use std::sync::Arc;
 
@@ -37,7 +39,7 @@ use crate::peer::Ways;
 use crate::shard::account::{Account, Outcomes};
 use crate::shard::counters::Counters;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
-use crate::shard::post::Posts;
+use crate::shard::post::{Posts, Verdict};
 use crate::shard::random::Random;
 use crate::shard::settings::Settings;
 use crate::shard::table::Table;
@@ -64,6 +66,8 @@ pub struct Shard {
     /// Connections with stanzas that are not known to have arrived.
     owing: Vec<ConnId>,
     posts: Posts,
+    /// Verdicts on keys that streams of this shard wait for, told when the turn's events are taken.
+    verdicts: Vec<(Ticket, String, String, Verdict)>,
     requests: Vec<Request>,
     /// Buffers for the next sends.
     buffers: Vec<Vec<u8>>,
@@ -119,6 +123,7 @@ impl Shard {
             dirty: Vec::new(),
             owing: Vec::new(),
             posts: Posts::default(),
+            verdicts: Vec::new(),
             requests: Vec::new(),
             buffers: Vec::new(),
             plain: Vec::new(),

@@ -10,6 +10,7 @@ use crate::shard::account::{Origin, Outcome, Outcomes};
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::{Kernel, ShardId, Ticket};
 use crate::time::Moment;
+use crate::xmpp::dialback::Condition;
 use crate::xmpp::fault::StanzaFault;
 use crate::xmpp::splice::Unforwardable;
 
@@ -26,11 +27,19 @@ pub(super) enum Record {
     Verify,
     /// What came of it.
     Verified,
+    /// A peer has proven itself on a stream: the receiving shard's way to it pauses no longer.
+    Heard,
 }
 
 impl Record {
-    const ALL: [Self; 5] =
-        [Self::Stanza, Self::Outbound, Self::Outcomes, Self::Verify, Self::Verified];
+    const ALL: [Self; 6] = [
+        Self::Stanza,
+        Self::Outbound,
+        Self::Outcomes,
+        Self::Verify,
+        Self::Verified,
+        Self::Heard,
+    ];
 }
 
 /// The records of a turn.
@@ -60,7 +69,7 @@ pub(super) enum Verdict {
     Valid,
     Invalid,
     /// It could not be asked (XEP-0220, 2.5).
-    Failed(StanzaFault),
+    Failed(Condition),
 }
 
 impl Posts {
@@ -124,8 +133,15 @@ impl Posts {
             Verdict::Valid => 0,
             Verdict::Invalid => 1,
             // Conditions are few: they fit beside the two.
-            Verdict::Failed(fault) => 2 + fault.index() as u8,
+            Verdict::Failed(condition) => 2 + condition.index() as u8,
         });
+        put_text(near, &mut self.bytes);
+        put_text(far, &mut self.bytes);
+        self.ends.push((to, self.bytes.len()));
+    }
+
+    pub(super) fn heard(&mut self, to: ShardId, near: &str, far: &str) {
+        self.bytes.push(Record::Heard as u8);
         put_text(near, &mut self.bytes);
         put_text(far, &mut self.bytes);
         self.ends.push((to, self.bytes.len()));
@@ -186,6 +202,12 @@ impl Shard {
                     self.verified(ticket, near, far, verdict);
                 }
             }
+            Some(Record::Heard) => {
+                let mut at = rest;
+                if let (Some(near), Some(far)) = (take_text(&mut at), take_text(&mut at)) {
+                    self.peer_heard(near, far);
+                }
+            }
             None => unreachable!("both ends are the same program"),
         }
     }
@@ -242,12 +264,12 @@ impl Shard {
             }
             Some(Record::Verify) => {
                 if let Some(verify) = read_verify(rest) {
-                    let failed = Verdict::Failed(StanzaFault::ResourceConstraint);
+                    let failed = Verdict::Failed(Condition::ResourceConstraint);
                     self.verified(verify.ticket, &verify.near, &verify.far, failed);
                 }
             }
             // The waiting stream's own time-out answers for it.
-            Some(Record::Verified) | None => {}
+            Some(Record::Verified | Record::Heard) | None => {}
         }
     }
 }
@@ -262,7 +284,7 @@ fn verdict_of(octet: u8) -> Option<Verdict> {
     match octet {
         0 => Some(Verdict::Valid),
         1 => Some(Verdict::Invalid),
-        n => StanzaFault::ALL.get(usize::from(n) - 2).copied().map(Verdict::Failed),
+        n => Condition::ALL.get(usize::from(n) - 2).copied().map(Verdict::Failed),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration as the shards run it: an immutable snapshot, checked when it was read.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::policy::{Policy, Security};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub shards: u16,
     /// By [`ListenerId`].
     pub listeners: Vec<Listener>,
+    /// Where this node listens: what DNS says is never believed to lead there.
+    pub own_addresses: Vec<SocketAddr>,
     /// Served domains, sorted by name.
     pub domains: Vec<Domain>,
     /// Certificates, for both roles.
@@ -50,6 +53,16 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether this node itself listens there. One that listens everywhere is found under its
+    /// loopback addresses; the addresses of its interfaces are not known here.
+    pub fn is_own(&self, address: IpAddr, port: u16) -> bool {
+        let address = address.to_canonical();
+        self.own_addresses.iter().any(|own| {
+            let ip = own.ip().to_canonical();
+            own.port() == port && (ip == address || (ip.is_unspecified() && address.is_loopback()))
+        })
+    }
+
     /// The served domain of that name (lower-case A-labels).
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.binary_search_by(|d| d.name.as_str().cmp(name)).ok().map(|i| &self.domains[i])

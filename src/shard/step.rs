@@ -20,6 +20,7 @@ impl Engine for Shard {
             self.take(event);
         }
         self.fire_timers();
+        self.tell_verdicts();
         self.flush(kernel);
         self.settle(kernel);
         self.publish(kernel);
@@ -163,16 +164,20 @@ impl Shard {
     fn sent(&mut self, id: ConnId, buffer: Vec<u8>) {
         let Some(outbox) = self.conns.outbox(id) else { return self.recycle(buffer) };
         let spare = outbox.sent(buffer);
-        let more = outbox.waiting_bytes() > 0;
         let low = outbox.is_low();
         self.recycle(spare);
+        if low {
+            self.way_has_room(id);
+        }
+        let more = self.conns.outbox(id).is_some_and(|outbox| outbox.waiting_bytes() > 0);
         let Some(mut conn) = self.conns.take(id) else { return };
         if conn.choked && low {
             conn.choked = false;
             self.requests
                 .push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
         }
-        let finish = conn.is_closing();
+        // A handshake may have something to say that found the send before it still out.
+        let finish = conn.is_closing() || (conn.tls.is_some() && !conn.streaming);
         self.conns.put_back(conn);
         if more || finish {
             self.mark(id);
@@ -198,6 +203,15 @@ impl Shard {
                 Timer::Way(ticket) => self.way_due(ticket),
                 // It only makes the turn happen: `settle` does the work.
                 Timer::Sweep => {}
+            }
+        }
+    }
+
+    /// Streams that wait for a key's verdict hear it: they may have been at work when it came.
+    fn tell_verdicts(&mut self) {
+        while !self.verdicts.is_empty() {
+            for (ticket, near, far, verdict) in std::mem::take(&mut self.verdicts) {
+                self.verified(ticket, &near, &far, verdict);
             }
         }
     }

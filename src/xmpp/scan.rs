@@ -36,7 +36,9 @@ pub(crate) fn scan(
     let mut scan = Scan {
         buf: window,
         setting,
-        limits,
+        depth_max: usize::from(limits.depth_max).min(DEPTH_OPEN),
+        attributes_max: usize::from(limits.attributes_max).min(ATTRIBUTES_OPEN),
+        elements_max: limits.elements_max,
         stanza,
         at: 0,
         depth: 0,
@@ -74,7 +76,9 @@ struct Tag {
 struct Scan<'a> {
     buf: &'a [u8],
     setting: Setting,
-    limits: &'a Limits,
+    depth_max: usize,
+    attributes_max: usize,
+    elements_max: u32,
     stanza: &'a mut Stanza,
     at: usize,
     depth: usize,
@@ -96,7 +100,10 @@ impl Scan<'_> {
     fn element(&mut self) -> Result<usize, Stop> {
         self.start()?;
         while self.depth > 0 {
-            self.at = chars::text(self.buf, self.at)?;
+            // Mostly tag follows tag.
+            if self.buf.get(self.at) != Some(&b'<') {
+                self.at = chars::text(self.buf, self.at)?;
+            }
             match self.buf.get(self.at + 1) {
                 Some(b'/') => self.end()?,
                 Some(b'!') => self.section()?,
@@ -115,9 +122,7 @@ impl Scan<'_> {
     fn start(&mut self) -> Result<(), Stop> {
         let start = self.at;
         self.stanza.elements += 1;
-        if self.stanza.elements > self.limits.elements_max
-            || self.depth >= (self.limits.depth_max as usize).min(DEPTH_OPEN)
-        {
+        if self.stanza.elements > self.elements_max || self.depth >= self.depth_max {
             return Err(TOO_MUCH);
         }
         let tag = self.tag()?;
@@ -193,7 +198,7 @@ impl Scan<'_> {
     ) -> Result<usize, Stop> {
         let buf = self.buf;
         let name = chars::name(buf, at)?;
-        if tag.attr_count >= (self.limits.attributes_max as usize).min(ATTRIBUTES_OPEN) {
+        if tag.attr_count >= self.attributes_max {
             return Err(TOO_MUCH);
         }
         let octets = buf.get(at..name.end).unwrap_or_default();

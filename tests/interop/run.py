@@ -74,9 +74,10 @@ def play(world, options, scenarios):
                 traceback.print_exc(file=sys.stdout)
             for server in (world.near, world.far):
                 print(f"--- {server.domain} ({server.kind}), end of its log\n{server.tail()}", flush=True)
-            if world.near.process is not None and world.near.process.child.poll() is not None:
-                print(f"--- {world.near.domain} is gone: {world.near.process.child.returncode}", flush=True)
-                world.near.process = None
+            for server in (world.near, world.far):
+                if server.process is not None and server.process.child.poll() is not None:
+                    print(f"--- {server.domain} is gone: {server.process.child.returncode}", flush=True)
+                    server.process = None
         else:
             if skipped is None:
                 counts["ok"] += 1
@@ -96,9 +97,8 @@ def main():
     import scenarios
     import stage as stages
     import servers
-    for module in ("local", "federation", "hostile"):
-        if (HERE / f"{module}.py").exists():
-            __import__(module)
+    for module in ("local", "federation", "hostile", "operators"):
+        __import__(module)
     scenarios.Failed = stages.Failed
     assert all(inspect.iscoroutinefunction(it) for _, _, it in scenarios.ALL)
     if options.list:

@@ -17,6 +17,7 @@ class Server:
         self.address = ADDRESS[domain]
         self.users = set()
         self.process = None
+        self.log = stage.path(f"{domain}.out")
 
     def jid(self, user):
         return f"{user}@{self.domain}"
@@ -31,6 +32,12 @@ class Server:
             self.process = None
             return code
         return None
+
+    def tail(self, lines=40):
+        try:
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
 
 
 class Prosody(Server):
@@ -79,12 +86,6 @@ VirtualHost "{self.domain}"
         if done.returncode != 0:
             raise Failed(f"prosodyctl register {user}: {done.stdout}{done.stderr}")
         self.users.add(user)
-
-    def tail(self, lines=40):
-        try:
-            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-        except OSError:
-            return ""
 
 
 class Tandem(Server):
@@ -162,6 +163,3 @@ ca_bundle = "{self.stage.ca}"
         if done.returncode != 0:
             raise Failed(f"tandem ctl user add {jid}: {done.stdout}{done.stderr}")
         self.users.add(jid)
-
-    def tail(self, lines=40):
-        return self.process.tail(lines) if self.process else self.stage.path(f"{self.domain}.out").read_text()[-4000:]

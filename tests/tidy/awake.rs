@@ -77,7 +77,8 @@ fn an_unreached_file_and_an_unread_scene_are_found() {
         Source::new("tests/world/main.rs", "const S: &str = \"talk.scene\";\n"),
     ];
     let mut found = Vec::new();
-    unreached(&sources, &[], &["scenes/talk.scene".into(), "scenes/lost.scene".into()], &mut found);
+    unreached(&sources, &[], &mut found);
+    unread(&sources, &["scenes/talk.scene".into(), "scenes/lost.scene".into()], &mut found);
     assert_eq!(found.len(), 2, "{found:?}");
 }
 

@@ -92,31 +92,44 @@ impl Twin {
         }
     }
 
-    /// Reads once and passes it on.
+    /// Reads what is there and passes it on.
     fn relay(&mut self, index: usize) -> io::Result<()> {
         let mut raw = std::mem::take(&mut self.raw);
         let mut clear = std::mem::take(&mut self.clear);
-        let done = self.pass(index, &mut raw, &mut clear);
+        let done = loop {
+            match self.pass(index, &mut raw, &mut clear) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+        };
         self.raw = raw;
         self.clear = clear;
         done
     }
 
-    fn pass(&mut self, index: usize, raw: &mut [u8], clear: &mut Vec<u8>) -> io::Result<()> {
+    /// Reads once; true if there may be more.
+    fn pass(&mut self, index: usize, raw: &mut [u8], clear: &mut Vec<u8>) -> io::Result<bool> {
         let conn = &mut self.conns[index];
         let count = match (&conn.stream).read(raw) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(count) => count,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(e) => return Err(e),
         };
+        let full = count == raw.len();
         let bytes = &raw[..count];
-        let Some(tls) = &mut conn.tls else { return self.send(index ^ 1, Some(bytes)) };
+        let Some(tls) = &mut conn.tls else {
+            return self.send(index ^ 1, Some(bytes)).map(|()| full);
+        };
         decrypt(tls, bytes, clear)?;
         if tls.wants_write() {
             self.send(index, None)?;
         }
-        if clear.is_empty() { Ok(()) } else { self.send(index ^ 1, Some(clear)) }
+        if !clear.is_empty() {
+            self.send(index ^ 1, Some(clear))?;
+        }
+        Ok(full)
     }
 
     fn send(&mut self, index: usize, bytes: Option<&[u8]>) -> io::Result<()> {

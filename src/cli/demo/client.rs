@@ -26,7 +26,9 @@ impl fmt::Display for Trouble {
 impl From<std::io::Error> for Trouble {
     fn from(fault: std::io::Error) -> Self {
         Self(match fault.kind() {
-            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => "no answer in time".to_owned(),
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+                "no answer in time".to_owned()
+            }
             _ => fault.to_string(),
         })
     }
@@ -90,7 +92,8 @@ impl Client {
         );
         client.send(&bind)?;
         let bound = client.wait("bind", |it| it.attribute("id") == "bind")?;
-        client.jid = bound.child("bind").map(|it| it.child_text("jid").to_owned()).unwrap_or_default();
+        client.jid =
+            bound.child("bind").map(|it| it.child_text("jid").to_owned()).unwrap_or_default();
         expect(!client.jid.is_empty(), "no JID was bound")?;
         Ok(client)
     }
@@ -124,17 +127,21 @@ impl Client {
         self.socket.write_all(&cipher)?;
         let verdict = judge(session.peer_certificates(), &login.roots, now(), Usage::AsServer);
         verdict.proves(login.domain, Use::C2s).map_err(|it| Trouble(it.to_string()))?;
-        self.secured = format!("{} {}", session.version().unwrap_or("?"), session.suite().unwrap_or("?"));
+        self.secured =
+            format!("{} {}", session.version().unwrap_or("?"), session.suite().unwrap_or("?"));
         self.tls = Some(session);
         Ok(())
     }
 
     fn authenticate(&mut self, login: &Login, features: &Element) -> Result<(), Trouble> {
-        let offered = features.child("mechanisms").map(|it| it.children.as_slice()).unwrap_or_default();
+        let offered =
+            features.child("mechanisms").map(|it| it.children.as_slice()).unwrap_or_default();
         let offers = |name: &str| offered.iter().any(|it| it.text == name);
         let exporter = self.tls.as_ref().and_then(Session::exporter);
         let (mechanism, exporter) = match exporter {
-            Some(exporter) if offers("SCRAM-SHA-256-PLUS") => ("SCRAM-SHA-256-PLUS", Some(exporter)),
+            Some(exporter) if offers("SCRAM-SHA-256-PLUS") => {
+                ("SCRAM-SHA-256-PLUS", Some(exporter))
+            }
             _ if offers("SCRAM-SHA-256") => ("SCRAM-SHA-256", None),
             _ => return Err(Trouble("SCRAM-SHA-256 is not offered".to_owned())),
         };
@@ -146,14 +153,22 @@ impl Client {
             "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{}</auth>",
             scram.first()
         ))?;
-        let is_next = |it: &Element| ["challenge", "success", "failure"].contains(&it.name.as_str());
+        let is_next =
+            |it: &Element| ["challenge", "success", "failure"].contains(&it.name.as_str());
         let challenge = self.wait("SASL challenge", is_next)?;
         expect(challenge.name == "challenge", "login was refused")?;
-        let proof = scram.prove(&challenge.text).ok_or_else(|| Trouble("a challenge that is none".to_owned()))?;
-        self.send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{proof}</response>"))?;
+        let proof = scram
+            .prove(&challenge.text)
+            .ok_or_else(|| Trouble("a challenge that is none".to_owned()))?;
+        self.send(&format!(
+            "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{proof}</response>"
+        ))?;
         let success = self.wait("SASL success", is_next)?;
         expect(success.name == "success", "login was refused: wrong password?")?;
-        expect(scram.is_server_proven(&success.text), "the server does not know the account's keys")?;
+        expect(
+            scram.is_server_proven(&success.text),
+            "the server does not know the account's keys",
+        )?;
         self.mechanism = mechanism;
         Ok(())
     }
@@ -167,7 +182,11 @@ impl Client {
     }
 
     /// Waits for an element; others stay for later. `what` is for the words of a failure.
-    pub(super) fn wait(&mut self, what: &str, wanted: impl Fn(&Element) -> bool) -> Result<Element, Trouble> {
+    pub(super) fn wait(
+        &mut self,
+        what: &str,
+        wanted: impl Fn(&Element) -> bool,
+    ) -> Result<Element, Trouble> {
         if let Some(i) = self.unread.iter().position(&wanted) {
             return Ok(self.unread.remove(i));
         }
@@ -178,15 +197,38 @@ impl Client {
                 match element.name.as_str() {
                     "stream:error" => {
                         let condition = element.children.first().map_or("", |it| it.name.as_str());
-                        return Err(Trouble(format!("the stream ended with {condition} while waiting for {what}")));
+                        return Err(Trouble(format!(
+                            "the stream ended with {condition} while waiting for {what}"
+                        )));
                     }
-                    "/stream" => return Err(Trouble(format!("the stream was closed while waiting for {what}"))),
+                    "/stream" => {
+                        return Err(Trouble(format!(
+                            "the stream was closed while waiting for {what}"
+                        )));
+                    }
                     _ if wanted(&element) => return Ok(element),
                     _ => self.unread.push(element),
                 }
             }
             self.read(deadline).map_err(|it| Trouble(format!("{what}: {it}")))?;
         }
+    }
+
+    /// The condition of an error that came back for the stanza `id`, if one did.
+    pub(super) fn bounce_of(&mut self, id: &str) -> Option<String> {
+        // A moment, for it may be on its way; the receiver was waited for long before.
+        self.read(Instant::now() + Duration::from_millis(100)).ok();
+        while let Some((element, len)) = next(&self.inbox) {
+            self.inbox.drain(..len);
+            self.unread.push(element);
+        }
+        let is_bounce = |it: &&Element| it.attribute("id") == id && it.attribute("type") == "error";
+        self.unread.iter().find(is_bounce).map(|it| it.condition().to_owned())
+    }
+
+    /// Forgets what nobody waited for, so that one step that fails does not disturb the next.
+    pub(super) fn forget(&mut self) {
+        self.unread.clear();
     }
 
     fn read(&mut self, deadline: Instant) -> Result<(), Trouble> {
@@ -224,9 +266,10 @@ fn expect(holds: bool, otherwise: &str) -> Result<(), Trouble> {
 
 /// Wall time, for certificates.
 pub(super) fn now() -> crate::time::Wall {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     crate::time::Wall(u64::try_from(since.as_micros()).unwrap_or_default())
 }
 
 /// On loopback everything is there in milliseconds; what takes this long does not come.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(4);

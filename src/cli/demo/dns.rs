@@ -24,7 +24,9 @@ pub(super) fn serve(zones: Vec<Zone>) -> io::Result<(SocketAddr, Receiver<String
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
     let (asked, questions) = channel();
-    thread::Builder::new().name("demo-dns".to_owned()).spawn(move || answer_all(&socket, &zones, &asked))?;
+    thread::Builder::new()
+        .name("demo-dns".to_owned())
+        .spawn(move || answer_all(&socket, &zones, &asked))?;
     Ok((address, questions))
 }
 
@@ -32,7 +34,9 @@ pub(super) fn serve(zones: Vec<Zone>) -> io::Result<(SocketAddr, Receiver<String
 fn answer_all(socket: &UdpSocket, zones: &[Zone], asked: &Sender<String>) {
     let mut buffer = [0; 1_500];
     while let Ok((len, from)) = socket.recv_from(&mut buffer) {
-        let Some(question) = buffer.get(..len).and_then(|it| Message::from_vec(it).ok()) else { continue };
+        let Some(question) = buffer.get(..len).and_then(|it| Message::from_vec(it).ok()) else {
+            continue;
+        };
         let Some(query) = question.queries.first().cloned() else { continue };
         let answer = answer(&question, &query, zones);
         if query.query_type == RecordType::SRV && !answer.answers.is_empty() {
@@ -53,12 +57,17 @@ fn answer(question: &Message, query: &Query, zones: &[Zone]) -> Message {
     answer.add_query(query.clone());
     let asked = query.name.to_lowercase();
     for zone in zones {
-        let (Some(service), Some(host)) = (name("_xmpp-server._tcp.", zone), name("xmpp.", zone)) else { continue };
+        let (Some(service), Some(host)) = (name("_xmpp-server._tcp.", zone), name("xmpp.", zone))
+        else {
+            continue;
+        };
         let data = match query.query_type {
             RecordType::SRV if asked == service => RData::SRV(SRV::new(0, 0, zone.port, host)),
             RecordType::A if asked == host => RData::A(A(Ipv4Addr::LOCALHOST)),
             // The name exists, but has no record of that type: an empty answer, not NXDOMAIN.
-            _ if asked == service || asked == host => return without_answer(answer, query, ResponseCode::NoError),
+            _ if asked == service || asked == host => {
+                return without_answer(answer, query, ResponseCode::NoError);
+            }
             _ => continue,
         };
         answer.add_answer(Record::from_rdata(query.name.clone(), TTL_SECONDS, data));

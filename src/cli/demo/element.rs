@@ -14,7 +14,7 @@ pub(super) struct Element {
     /// With its prefix, as written.
     pub(super) name: String,
     pub(super) attributes: BTreeMap<String, String>,
-    pub(super) children: Vec<Element>,
+    pub(super) children: Vec<Self>,
     pub(super) text: String,
 }
 
@@ -40,12 +40,17 @@ impl Element {
     }
 
     fn of(start: &BytesStart<'_>) -> Option<Self> {
-        let mut element =
-            Self { name: String::from_utf8_lossy(start.name().as_ref().as_ref()).into_owned(), ..Self::default() };
+        let mut element = Self {
+            name: String::from_utf8_lossy(start.name().as_ref().as_ref()).into_owned(),
+            ..Self::default()
+        };
         for attribute in start.attributes() {
             let attribute = attribute.ok()?;
             let name = String::from_utf8_lossy(attribute.key.as_ref().as_ref()).into_owned();
-            element.attributes.insert(name, attribute.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned());
+            element.attributes.insert(
+                name,
+                attribute.normalized_value(XmlVersion::Implicit1_0).ok()?.into_owned(),
+            );
         }
         Some(element)
     }

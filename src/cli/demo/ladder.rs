@@ -42,7 +42,9 @@ impl Ladder {
             Ok(seen) => (self.paint(GREEN, "held  "), seen.clone()),
             Err(trouble) => (self.paint(RED, "FAILED"), trouble.to_string()),
         };
-        say(format!("{at:>7.3}s  {from:<8}{arrow} {to:<18} {what:<34} {mark} {took:>6.1} ms  {seen}"));
+        say(format!(
+            "{at:>7.3}s  {from:<7}{arrow} {to:<21} {what:<32} {mark} {took:>6.1} ms  {seen}"
+        ));
         match outcome {
             Ok(_) => self.held += 1,
             Err(trouble) => self.failed.push(format!("{from} -> {to}, {what}: {trouble}")),

@@ -3,7 +3,10 @@
 //! Two switches in processes of their own, a name server, a certificate authority and four users,
 //! all on loopback and in a folder that goes away. With `--once` each step is verified and the
 //! demo ends; without, it stays up for a client of one's own.
-#![expect(clippy::disallowed_methods, reason = "beside the switch, with clients that wait and read the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "beside the switch, with clients that wait and read the clock"
+)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +50,9 @@ pub(super) fn write(folder: &Path) -> Exit {
         Ok(()) => {
             let config = folder.join("tandem.toml");
             let config = config.display();
-            say(format!("Written: {config}, with a certificate for example.com and its authority."));
+            say(format!(
+                "Written: {config}, with a certificate for example.com and its authority."
+            ));
             say(format!("Next:    tandem check config {config}"));
             say(format!("         tandem run {config}"));
             say(format!("         tandem ctl --config {config} user add alice@example.com"));
@@ -66,7 +71,8 @@ fn play(once: bool) -> Result<bool, Trouble> {
     let authority = world::authority()?;
     let places =
         [Place::find("example.com", &folder.0)?, Place::find("partner.example", &folder.0)?];
-    let zones = places.iter().map(|it| dns::Zone { domain: it.domain, port: it.peer.port() }).collect();
+    let zones =
+        places.iter().map(|it| dns::Zone { domain: it.domain, port: it.peer.port() }).collect();
     let (nameserver, questions) = dns::serve(zones)?;
     for place in &places {
         place.furnish(&authority, nameserver)?;
@@ -93,7 +99,9 @@ fn play(once: bool) -> Result<bool, Trouble> {
         (there, "dave@partner.example"),
     ] {
         let user = address.split('@').next().unwrap_or_default();
-        ladder.step("ctl", address, "user add", || switch.add_user(address, &password).map(|()| format!("{user} has an account")));
+        ladder.step("ctl", address, "user add", || {
+            switch.add_user(address, &password).map(|()| format!("{user} has an account"))
+        });
     }
     let logins = logins(&places, &password, authority.root_pem())?;
     let Some(mut cast) = talk::log_in(&mut ladder, &logins) else { return Ok(ladder.summary()) };
@@ -101,9 +109,11 @@ fn play(once: bool) -> Result<bool, Trouble> {
     let asked: Vec<String> = questions.try_iter().collect();
     for domain in ["partner.example", "example.com"] {
         let name = format!("_xmpp-server._tcp.{domain}.");
-        ladder.step("dns", domain, "was asked for SRV", || match asked.iter().any(|it| it.eq_ignore_ascii_case(&name)) {
-            true => Ok(name.clone()),
-            false => Err(Trouble("nobody asked".to_owned())),
+        ladder.step("dns", domain, "was asked for SRV", || {
+            match asked.iter().any(|it| it.eq_ignore_ascii_case(&name)) {
+                true => Ok(name.clone()),
+                false => Err(Trouble("nobody asked".to_owned())),
+            }
         });
     }
     let all_held = ladder.summary();
@@ -156,7 +166,12 @@ fn stay(cast: Cast, places: &[Place; 2], ca: &Path, password: &str) -> Result<()
     say(format!("  authority  {} (trust it in that client)", ca.display()));
     say("  write to   bob@example.com, carol@partner.example, dave@partner.example: they answer");
     for place in [here, there] {
-        say(format!("  {:<16} http://{}/metrics   tandem ctl --socket {} status", place.domain, place.admin, place.socket().display()));
+        say(format!(
+            "  {:<16} http://{}/metrics   tandem ctl --socket {} status",
+            place.domain,
+            place.admin,
+            place.socket().display()
+        ));
     }
     say("");
     say("Ctrl-C ends it and leaves nothing behind.");
@@ -164,7 +179,9 @@ fn stay(cast: Cast, places: &[Place; 2], ca: &Path, password: &str) -> Result<()
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
         tokio::select! {
+            _ = hang_up.recv() => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

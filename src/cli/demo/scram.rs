@@ -45,11 +45,13 @@ impl Scram {
         let (nonce, salt) = (field("r=")?, STANDARD.decode(field("s=")?).ok()?);
         let iterations: u32 = field("i=")?.parse().ok()?;
         // RFC 5802, 5.1: the server's part is added to ours, so nobody can replay an old challenge.
-        if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() || iterations < 4_096 {
+        if !nonce.starts_with(&self.nonce) || nonce.len() == self.nonce.len() || iterations < 4_096
+        {
             return None;
         }
         let mut salted = [0; 32];
-        pbkdf2::pbkdf2::<Hmac<Sha256>>(self.password.as_bytes(), &salt, iterations, &mut salted).ok()?;
+        pbkdf2::pbkdf2::<Hmac<Sha256>>(self.password.as_bytes(), &salt, iterations, &mut salted)
+            .ok()?;
         let client_key = hmac(&salted, b"Client Key")?;
         let stored_key = Sha256::digest(&client_key);
         let binding = [self.header.as_bytes(), &self.binding].concat();
@@ -64,7 +66,8 @@ impl Scram {
     /// Whether the server has shown that it knows the account's keys too.
     pub(super) fn is_server_proven(&self, success: &str) -> bool {
         let wanted = format!("v={}", STANDARD.encode(&self.server_signature));
-        !self.server_signature.is_empty() && STANDARD.decode(success).is_ok_and(|it| it == wanted.as_bytes())
+        !self.server_signature.is_empty()
+            && STANDARD.decode(success).is_ok_and(|it| it == wanted.as_bytes())
     }
 }
 
@@ -87,7 +90,15 @@ mod tests {
         let proof = scram.prove(&STANDARD.encode(challenge)).expect("a proof");
         let expected = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
         assert_eq!(proof, STANDARD.encode(expected));
-        assert!(scram.is_server_proven(&STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")));
-        assert!(!scram.is_server_proven(&STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=")));
+        assert!(
+            scram.is_server_proven(
+                &STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=")
+            )
+        );
+        assert!(
+            !scram.is_server_proven(
+                &STANDARD.encode("v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G5=")
+            )
+        );
     }
 }

@@ -61,8 +61,9 @@ impl Place {
     /// Free ports on loopback, and a folder.
     pub(super) fn find(domain: &'static str, below: &Path) -> Result<Self, Trouble> {
         // All three are held until all are known, so that they differ.
-        let held: Vec<TcpListener> =
-            (0..3).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect::<Result<_, _>>()?;
+        let held: Vec<TcpListener> = (0..3)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<Result<_, _>>()?;
         let mut addresses = held.iter().map(TcpListener::local_addr);
         let mut next = || addresses.next().ok_or_else(|| Trouble("no port".to_owned()));
         let (client, peer, admin) = (next()??, next()??, next()??);
@@ -70,9 +71,14 @@ impl Place {
     }
 
     /// Writes certificate and configuration.
-    pub(super) fn furnish(&self, authority: &Authority, nameserver: SocketAddr) -> Result<(), Trouble> {
+    pub(super) fn furnish(
+        &self,
+        authority: &Authority,
+        nameserver: SocketAddr,
+    ) -> Result<(), Trouble> {
         fs::create_dir(&self.folder)?;
-        let issued = authority.issue(&[self.domain], Purpose::Both).map_err(|it| Trouble(it.to_string()))?;
+        let issued =
+            authority.issue(&[self.domain], Purpose::Both).map_err(|it| Trouble(it.to_string()))?;
         fs::write(self.folder.join("certificate.pem"), issued.cert_pem)?;
         private_file(&self.folder.join("key.pem"), issued.key_pem.as_bytes())?;
         fs::write(self.folder.join("ca.pem"), authority.root_pem())?;
@@ -119,9 +125,9 @@ impl Switch {
     /// Starts it and waits until it is ready.
     pub(super) fn start(place: &Place) -> Result<Self, Trouble> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("run")
+            .args(["run", "--while-stdin"])
             .arg(place.config())
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(place.log())?)
             .spawn()?;
@@ -141,7 +147,11 @@ impl Switch {
                 }
                 child.wait().ok();
                 let log = fs::read_to_string(place.log()).unwrap_or_default();
-                Err(Trouble(format!("the switch of {} did not start:\n{}", place.domain, log.trim_end())))
+                Err(Trouble(format!(
+                    "the switch of {} did not start:\n{}",
+                    place.domain,
+                    log.trim_end()
+                )))
             }
         }
     }

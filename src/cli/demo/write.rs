@@ -19,7 +19,8 @@ pub(super) fn write(folder: &Path) -> Result<(), Trouble> {
     fs::create_dir_all(folder.join("tls"))?;
     fs::create_dir_all(folder.join("state"))?;
     let authority = authority()?;
-    let issued = authority.issue(&["example.com"], Purpose::Both).map_err(|it| Trouble(it.to_string()))?;
+    let issued =
+        authority.issue(&["example.com"], Purpose::Both).map_err(|it| Trouble(it.to_string()))?;
     fs::write(folder.join("tls/ca.pem"), authority.root_pem())?;
     fs::write(folder.join("tls/example.com.pem"), issued.cert_pem)?;
     private_file(&folder.join("tls/example.com.key"), issued.key_pem.as_bytes())?;
@@ -126,7 +127,8 @@ mod tests {
     fn what_is_written_loads_without_a_warning_but_the_bundle() {
         let folder = tempfile::tempdir().expect("a folder");
         write(folder.path()).expect("a new folder");
-        let loaded = config::load(&folder.path().join("tandem.toml")).unwrap_or_else(|it| panic!("{it}"));
+        let loaded =
+            config::load(&folder.path().join("tandem.toml")).unwrap_or_else(|it| panic!("{it}"));
         let other = loaded.warnings.iter().filter(|it| !["C0406"].contains(&it.code)).count();
         assert_eq!(other, 0, "{}", loaded.warnings);
         assert!(write(folder.path()).is_err(), "it would have been written over");

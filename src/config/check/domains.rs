@@ -22,7 +22,10 @@ struct Readable {
 
 impl Checks<'_> {
     /// The domains sorted by name, and their certificates if all are right.
-    pub(super) fn domains(&mut self, written: &[Written]) -> (Vec<Domain>, Option<CertStore>, Clock) {
+    pub(super) fn domains(
+        &mut self,
+        written: &[Written],
+    ) -> (Vec<Domain>, Option<CertStore>, Clock) {
         if written.is_empty() {
             self.found.push(
                 Finding::error("C0207", 0..0, "no domain is served")
@@ -69,7 +72,9 @@ impl Checks<'_> {
             Err(fault) => {
                 let what = format!("\"{}\" is not a domain", printable(&at.value));
                 let finding = Finding::error("C0108", at.span.clone(), what).mark(fault.reason());
-                self.found.push(finding.mend("a domain is labels with dots between them: \"chat.example.com\""));
+                self.found.push(
+                    finding.mend("a domain is labels with dots between them: \"chat.example.com\""),
+                );
                 None
             }
         }
@@ -95,7 +100,8 @@ impl Checks<'_> {
             }
             Err(fault) => {
                 let what = format!("the {what_for} can't be read: {}", in_words(&fault));
-                let finding = Finding::error("C0301", at.span.clone(), what).mark(format!("{}", path.display()));
+                let finding = Finding::error("C0301", at.span.clone(), what)
+                    .mark(format!("{}", path.display()));
                 let finding = if Path::new(&at.value).is_relative() {
                     finding.why("relative paths start at the folder of this file")
                 } else {
@@ -129,7 +135,11 @@ impl Checks<'_> {
     fn certificates(&mut self, readable: &[Readable], clock: &Clock) -> Option<CertStore> {
         let sources: Vec<MaterialSource<'_>> = readable
             .iter()
-            .map(|it| MaterialSource { chain_pem: &it.chain.0, key_pem: &it.key.0, domains: &it.name })
+            .map(|it| MaterialSource {
+                chain_pem: &it.chain.0,
+                key_pem: &it.key.0,
+                domains: &it.name,
+            })
             .collect();
         let store = match CertStore::build(&sources, self.host.now, clock) {
             Ok(store) => store,
@@ -147,7 +157,10 @@ impl Checks<'_> {
             let left = material.validity().1.saturating_sub(self.host.now.0 / 1_000_000);
             if material.validity().1 < soon {
                 let days = left / 86_400;
-                let what = format!("the certificate expires in {days} day{}", if days == 1 { "" } else { "s" });
+                let what = format!(
+                    "the certificate expires in {days} day{}",
+                    if days == 1 { "" } else { "s" }
+                );
                 self.found.push(
                     Finding::warning("C0405", it.chain.1.clone(), what)
                         .why("from then on no client and no other server will talk to the domain")
@@ -172,7 +185,9 @@ impl Checks<'_> {
             }
             return roots;
         };
-        let Some((bytes, span)) = self.file(at, "bundle of authorities") else { return Roots::default() };
+        let Some((bytes, span)) = self.file(at, "bundle of authorities") else {
+            return Roots::default();
+        };
         let (roots, unusable) = Roots::from_pem(&bytes);
         if roots.is_empty() {
             let what = format!("the bundle holds no usable authority ({unusable} unusable)");
@@ -187,17 +202,30 @@ impl Checks<'_> {
 fn material_finding(fault: &MaterialFault, it: &Readable) -> Finding {
     use MaterialFault as M;
     let (code, at, why, mend) = match fault {
-        M::NoCertificate | M::BadCertificate { .. } | M::BadPem(_) => {
-            ("C0302", &it.chain, "", "the file holds BEGIN CERTIFICATE blocks: the domain's own first, then those above it")
-        }
-        M::NoKey | M::BadKey(_) => ("C0303", &it.key, "", "the file holds one PRIVATE KEY block: PKCS #8, PKCS #1 or SEC 1"),
+        M::NoCertificate | M::BadCertificate { .. } | M::BadPem(_) => (
+            "C0302",
+            &it.chain,
+            "",
+            "the file holds BEGIN CERTIFICATE blocks: the domain's own first, then those above it",
+        ),
+        M::NoKey | M::BadKey(_) => (
+            "C0303",
+            &it.key,
+            "",
+            "the file holds one PRIVATE KEY block: PKCS #8, PKCS #1 or SEC 1",
+        ),
         M::KeyMismatch => (
             "C0304",
             &it.key,
             "a handshake signed with it would fail at every client",
             "take the key that the certificate was requested with",
         ),
-        M::ChainOrder { .. } => ("C0302", &it.chain, "many programs don't sort it themselves", "put each certificate before its issuer's"),
+        M::ChainOrder { .. } => (
+            "C0302",
+            &it.chain,
+            "many programs don't sort it themselves",
+            "put each certificate before its issuer's",
+        ),
         M::NotCovered { .. } => (
             "C0306",
             &it.chain,
@@ -205,7 +233,12 @@ fn material_finding(fault: &MaterialFault, it: &Readable) -> Finding {
             "request one with the domain as dNSName in subjectAltName",
         ),
         M::Expired { .. } => ("C0305", &it.chain, "nobody will talk to the domain", "renew it"),
-        M::NotYetValid { .. } => ("C0305", &it.chain, "nobody will talk to the domain yet", "look at the clock of this host first"),
+        M::NotYetValid { .. } => (
+            "C0305",
+            &it.chain,
+            "nobody will talk to the domain yet",
+            "look at the clock of this host first",
+        ),
     };
     Finding::error(code, at.1.clone(), fault.to_string()).why(why).mend(mend)
 }

@@ -10,7 +10,12 @@ use crate::policy::{Pattern, PeerAuth, Policy, Rule, Security, Target};
 
 impl Checks<'_> {
     /// The table for all of federation.
-    pub(super) fn policy(&mut self, federation: &Federation, peers: &[Peer], local: &[String]) -> Policy {
+    pub(super) fn policy(
+        &mut self,
+        federation: &Federation,
+        peers: &[Peer],
+        local: &[String],
+    ) -> Policy {
         if !federation.default_is_written {
             let span = federation.span.clone().unwrap_or_default();
             self.found.push(
@@ -34,7 +39,9 @@ impl Checks<'_> {
         let mut rules = Vec::new();
         for peer in peers {
             let rule = self.rule(peer, &default);
-            let Some((pattern, at)) = peer.pattern.as_ref().and_then(|at| Some((self.pattern(at)?, at))) else {
+            let Some((pattern, at)) =
+                peer.pattern.as_ref().and_then(|at| Some((self.pattern(at)?, at)))
+            else {
                 continue;
             };
             self.not_local(&pattern, at, local);
@@ -76,7 +83,10 @@ impl Checks<'_> {
             auth: peer.auth.as_ref().map_or(default.auth, |it| it.value),
             security,
             targets: addresses.into_iter().map(|address| Target { address, security }).collect(),
-            private_addresses: peer.private_addresses.as_ref().map_or(default.private_addresses, |it| it.value),
+            private_addresses: peer
+                .private_addresses
+                .as_ref()
+                .map_or(default.private_addresses, |it| it.value),
         }
     }
 
@@ -111,7 +121,9 @@ impl Checks<'_> {
         let (head, domain) = match text.strip_prefix('.') {
             Some(rest) => (".".to_owned(), rest),
             None => match text.split_once('.') {
-                Some((first, rest)) if first.contains('*') => (format!("{}.", first.to_ascii_lowercase()), rest),
+                Some((first, rest)) if first.contains('*') => {
+                    (format!("{}.", first.to_ascii_lowercase()), rest)
+                }
                 _ => (String::new(), text),
             },
         };
@@ -140,16 +152,25 @@ impl Checks<'_> {
         }
         for name in local.iter().filter(|it| pattern.matches(it)) {
             let finding = if matches!(pattern, Pattern::Exact(_)) {
-                Finding::error("C0203", at.span.clone(), format!("{name} is served here and can't be a foreign domain too"))
-                    .mark("one of our own")
-                    .mend("remove the rule, or the [[domain]]")
+                Finding::error(
+                    "C0203",
+                    at.span.clone(),
+                    format!("{name} is served here and can't be a foreign domain too"),
+                )
+                .mark("one of our own")
+                .mend("remove the rule, or the [[domain]]")
             } else {
-                let what = format!("\"{}\" covers {name}, which is served here", printable(&at.value));
+                let what =
+                    format!("\"{}\" covers {name}, which is served here", printable(&at.value));
                 Finding::error("C0204", at.span.clone(), what)
                     .mark(format!("swallows {name}"))
                     .mend("name the foreign subdomains one by one; \"*\" is the one pattern that never means a domain of ours")
             };
-            self.found.push(finding.why("what other servers say in the name of a domain of ours is always refused"));
+            self.found.push(
+                finding.why(
+                    "what other servers say in the name of a domain of ours is always refused",
+                ),
+            );
         }
     }
 }

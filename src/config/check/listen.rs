@@ -51,11 +51,15 @@ impl Checks<'_> {
                     && let Some((_, first)) = taken.iter().find(|it| it.0 == address)
                 {
                     self.found.push(
-                        Finding::error("C0206", at.span.clone(), format!("{address} is listened on twice"))
-                            .mark("again here")
-                            .other(first.clone(), "first here")
-                            .why("a connection could not know which of the two it is for")
-                            .mend("give one of them another port, or remove it"),
+                        Finding::error(
+                            "C0206",
+                            at.span.clone(),
+                            format!("{address} is listened on twice"),
+                        )
+                        .mark("again here")
+                        .other(first.clone(), "first here")
+                        .why("a connection could not know which of the two it is for")
+                        .mend("give one of them another port, or remove it"),
                     );
                     continue;
                 }
@@ -66,12 +70,20 @@ impl Checks<'_> {
                 listeners.push(Listener { party, security });
                 addresses.push(address);
             }
-            if let (Some(address), Some(At { value: Security::Optional, span })) = (exposed, &entry.security) {
+            if let (Some(address), Some(At { value: Security::Optional, span })) =
+                (exposed, &entry.security)
+            {
                 self.found.push(
-                    Finding::warning("C0401", span.clone(), format!("clear text is allowed on {address}"))
-                        .mark("TLS may be left out here")
-                        .why("whoever is on the way can read and change what is said")
-                        .mend("security = \"starttls\"; \"optional\" is for benches and closed networks"),
+                    Finding::warning(
+                        "C0401",
+                        span.clone(),
+                        format!("clear text is allowed on {address}"),
+                    )
+                    .mark("TLS may be left out here")
+                    .why("whoever is on the way can read and change what is said")
+                    .mend(
+                        "security = \"starttls\"; \"optional\" is for benches and closed networks",
+                    ),
                 );
             }
         }
@@ -85,7 +97,12 @@ impl Checks<'_> {
         if !allows || file.listens.is_empty() || file.listens.iter().any(is_peer) {
             return;
         }
-        let at = file.federation.default.as_ref().map(|it| it.span.clone()).or(file.federation.span.clone());
+        let at = file
+            .federation
+            .default
+            .as_ref()
+            .map(|it| it.span.clone())
+            .or_else(|| file.federation.span.clone());
         self.found.push(
             Finding::warning("C0407", at.unwrap_or_default(), "other domains are allowed, but none can connect here")
                 .why("they reach our users, and check that we are who we say (dialback), by connecting to us")

@@ -47,7 +47,8 @@ pub(super) fn check(
     let (domains, store, clock) = checks.domains(&file.domains);
     let names: Vec<String> = domains.iter().map(|it| it.name.clone()).collect();
     let admin = checks.admin(&file, &node.state);
-    let (listeners, addresses) = checks.listens(&file.listens, file.admin.http.as_ref(), admin.http);
+    let (listeners, addresses) =
+        checks.listens(&file.listens, file.admin.http.as_ref(), admin.http);
     let policy = checks.policy(&file.federation, &file.peers, &names);
     let nameserver = checks.nameserver(&file);
     let dialback_secrets = checks.dialback_secrets(&file.federation);
@@ -62,6 +63,7 @@ pub(super) fn check(
         version: 1,
         shards,
         listeners,
+        own_addresses: addresses.clone(),
         domains,
         tls: Arc::new(tls),
         policy: Arc::new(policy),
@@ -90,8 +92,9 @@ pub(super) fn check(
 }
 
 impl Checks<'_> {
+    /// A path of the file, from its folder; `.` goes, so that it reads well in logs.
     fn path(&self, written: &str) -> PathBuf {
-        self.folder.join(written)
+        self.folder.join(written).components().collect()
     }
 
     fn node(&mut self, file: &File) -> (Node, u16) {
@@ -151,9 +154,11 @@ impl Checks<'_> {
                 let path = self.path(&at.value);
                 // sockaddr_un has room for so many octets, and a zero behind them.
                 if path.as_os_str().len() > SOCKET_PATH_OCTETS {
-                    let what = format!("the path of the socket has more than {SOCKET_PATH_OCTETS} octets");
+                    let what =
+                        format!("the path of the socket has more than {SOCKET_PATH_OCTETS} octets");
                     let finding = Finding::error("C0109", at.span.clone(), what);
-                    self.found.push(finding.why("the kernel has no room for more in a socket's address"));
+                    self.found
+                        .push(finding.why("the kernel has no room for more in a socket's address"));
                 }
                 path
             }
@@ -165,7 +170,7 @@ impl Checks<'_> {
     fn database(&mut self, file: &File, state: &Path) -> PathBuf {
         let Some(at) = &file.store.path else { return state.join("tandem.db") };
         let path = self.path(&at.value);
-        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        let folder = path.parent().unwrap_or_else(|| Path::new("")).to_owned();
         if !folder.as_os_str().is_empty() && folder != state && !folder.is_dir() {
             let what = format!("the folder of the database does not exist: {}", folder.display());
             let mend = format!("mkdir -p {}", folder.display());
@@ -177,7 +182,8 @@ impl Checks<'_> {
     fn nameserver(&mut self, file: &File) -> Option<SocketAddr> {
         let at = file.federation.nameserver.as_ref()?;
         let text = at.value.as_str();
-        let address = text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)));
+        let address =
+            text.parse().ok().or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)));
         if address.is_none() {
             let what = format!("\"{}\" is not the address of a name server", printable(text));
             self.found.push(
@@ -199,11 +205,14 @@ impl Checks<'_> {
         let what = format!("\"{}\" is not an address and port", printable(text));
         let finding = Finding::error("C0108", at.span.clone(), what);
         let host = text.rsplit_once(':').map_or(text, |it| it.0);
-        let written_port = text.rsplit(':').next().and_then(|it| it.parse::<u16>().ok()).unwrap_or(port);
+        let written_port =
+            text.rsplit(':').next().and_then(|it| it.parse::<u16>().ok()).unwrap_or(port);
         let finding = if let Ok(ip) = text.parse::<IpAddr>() {
             finding.mark("the port is missing").mend(format!("\"{}\"", SocketAddr::new(ip, port)))
         } else if host.is_empty() || host == "*" || text.parse::<u16>().is_ok() {
-            let mend = format!("\"0.0.0.0:{written_port}\" and \"[::]:{written_port}\" are all addresses of the host");
+            let mend = format!(
+                "\"0.0.0.0:{written_port}\" and \"[::]:{written_port}\" are all addresses of the host"
+            );
             finding.mark("the address is missing").mend(mend)
         } else if host == "localhost" {
             finding.mark("a name, not an address").mend(format!("\"127.0.0.1:{written_port}\""))

@@ -13,13 +13,19 @@ impl Checks<'_> {
     /// Dialback secrets: the first makes keys, all are accepted.
     pub(super) fn dialback_secrets(&mut self, federation: &Federation) -> Vec<Vec<u8>> {
         let mut secrets = Vec::new();
-        if let (Some(list), Some(file)) = (&federation.dialback_secrets, &federation.dialback_secret_file) {
+        if let (Some(list), Some(file)) =
+            (&federation.dialback_secrets, &federation.dialback_secret_file)
+        {
             let first = list.first().map(|it| it.span.clone()).unwrap_or_default();
             self.found.push(
-                Finding::error("C0110", file.span.clone(), "dialback secrets are given in two ways")
-                    .mark("by a file")
-                    .other(first, "and here")
-                    .mend("keep the file and remove `dialback_secrets`"),
+                Finding::error(
+                    "C0110",
+                    file.span.clone(),
+                    "dialback secrets are given in two ways",
+                )
+                .mark("by a file")
+                .other(first, "and here")
+                .mend("keep the file and remove `dialback_secrets`"),
             );
         }
         for at in federation.dialback_secrets.iter().flatten() {
@@ -54,7 +60,8 @@ impl Checks<'_> {
                     }
                 }
                 Err(fault) => {
-                    let what = format!("the file of dialback secrets can't be read: {}", in_words(&fault));
+                    let what =
+                        format!("the file of dialback secrets can't be read: {}", in_words(&fault));
                     let finding = Finding::error("C0301", at.span.clone(), what);
                     self.found.push(finding.mark(format!("{}", path.display())));
                 }
@@ -72,7 +79,10 @@ impl Checks<'_> {
             secrets.push(secret.as_bytes().to_vec());
             return;
         }
-        let what = format!("a dialback secret of {} octets; it needs {DIALBACK_SECRET_OCTETS}", secret.len());
+        let what = format!(
+            "a dialback secret of {} octets; it needs {DIALBACK_SECRET_OCTETS}",
+            secret.len()
+        );
         self.found.push(
             Finding::error("C0210", at.span.clone(), what)
                 .mark("too short")
@@ -94,7 +104,8 @@ pub fn keep_scram_secret(state: &Path, secret: &[u8]) -> std::io::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(secret)
 }
 

@@ -216,4 +216,5 @@ pub(crate) fn hash_name(hash: Hash) -> &'static str {
 }
 
 #[cfg(test)]
+#[expect(clippy::print_stdout, reason = "a child process tells its parent how far it is")]
 mod tests;

@@ -140,7 +140,8 @@ fn create(path: &Path) -> io::Result<()> {
 }
 
 fn creation_fault(path: &Path, error: &io::Error) -> OpenFault {
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory =
+        path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let (what, mend) = match error.kind() {
         io::ErrorKind::NotFound => (
             format!("there is no directory {}", directory.display()),

@@ -1,0 +1,589 @@
+//! The ways of this shard put to work: from a stanza for another domain to an open stream, target
+//! by target, and back to the sender when there is none.
+//!
+//! What a way may do next is `peer::way`'s; what is said on its stream is in `peer_out.rs`.
+//! RFC 6120, 3.2 and 10.4; XEP-0220, 2.1.1. `see-other-host` is **not** followed: it counts as a
+//! target that failed.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::dns::{self, NoTarget, Permits, Plan, Step};
+use crate::limits::{
+    CONNECT_TIME_MAX, DIALBACK_TIME_MAX, RESOLVE_TIME_MAX, WAY_IDLE_MAX, WAY_QUEUE_TIME_MAX,
+};
+use crate::peer::{Input, Stage, Trouble, Verification, Waiting};
+use crate::policy::{Rule, Security};
+use crate::shard::account::Origin;
+use crate::shard::conn::{Conn, Role};
+use crate::shard::deliver::{Carry, Text};
+use crate::shard::kernel::{ConnId, Ending, Question, ShardId, Ticket};
+use crate::shard::post::{Verdict, Verify};
+use crate::shard::{Request, Shard, Timer};
+use crate::stdx::Key;
+use crate::xmpp::dialback::{self, Condition};
+use crate::xmpp::fault::StanzaFault;
+
+/// What a shard below us promises to answer in time; past this much more it is not waited for.
+const ANSWER_GRACE: std::time::Duration = std::time::Duration::from_secs(2);
+
+impl Shard {
+    /// A stanza for another domain, written for its stream; this shard owns the way.
+    pub(super) fn to_way(&mut self, carry: &Carry<'_>) {
+        let Text::Written(text) = carry.text else {
+            unreachable!("whoever routes to a way writes for its stream")
+        };
+        if self.stopping {
+            return self.bounce(carry, StanzaFault::RemoteServerTimeout);
+        }
+        let (near, far, now) = (carry.from.domain(), carry.to.domain(), self.now.moment);
+        let Some(key) = self.ways.enter(near, far, now) else {
+            self.counters.ways_full += 1;
+            return self.bounce(carry, StanzaFault::ResourceConstraint);
+        };
+        let Some(way) = self.ways.get_mut(key) else { return };
+        way.used = now;
+        if let Some(id) = way.direct()
+            && self.conns.outbox(id).is_some_and(|outbox| outbox.has_room())
+        {
+            return self.hand_to(id, carry);
+        }
+        let waiting = Waiting {
+            from: carry.from.to_address(),
+            to: carry.to.to_address(),
+            kind: carry.kind,
+            purpose: carry.purpose,
+            origin: carry.origin.map(|origin| origin.shard),
+            since: carry.since,
+            deadline: carry.since + WAY_QUEUE_TIME_MAX,
+            text: text.into(),
+        };
+        if way.queue.push(waiting).is_err() {
+            self.counters.ways_full += 1;
+            return self.bounce(carry, StanzaFault::ResourceConstraint);
+        }
+        self.way_on(key);
+    }
+
+    /// A stream of some shard wants a key verified by the way this shard owns (XEP-0220, 2.2).
+    pub(super) fn verify_asked(&mut self, from: ShardId, verify: Verify) {
+        let Verify { ticket, near, far, stream_id, key } = verify;
+        let now = self.now.moment;
+        let way = if self.stopping { None } else { self.ways.enter(&near, &far, now) };
+        let verification = Verification {
+            asker: from.0,
+            ticket: ticket.0,
+            stream_id,
+            key,
+            deadline: now + DIALBACK_TIME_MAX,
+            asked: false,
+        };
+        let taken = way.and_then(|key| {
+            self.ways.get_mut(key)?.verify(verification).ok()?;
+            Some(key)
+        });
+        match taken {
+            Some(key) => self.way_on(key),
+            None => {
+                self.counters.ways_full += 1;
+                let verdict = Verdict::Failed(Condition::ResourceConstraint);
+                self.tell_verdict(from, ticket, &near, &far, verdict);
+            }
+        }
+    }
+
+    /// The peer has shown itself on an inbound stream: no way to it pauses any longer.
+    pub(super) fn peer_heard(&mut self, near: &str, far: &str) {
+        let Some(key) = self.ways.find(near, far) else { return };
+        if let Some(way) = self.ways.get_mut(key) {
+            way.peer_is_there();
+        }
+        self.way_on(key);
+    }
+
+    /// Does what can be done now for those who wait.
+    pub(super) fn way_on(&mut self, key: Key) {
+        let Some(way) = self.ways.get(key) else { return };
+        match way.stage() {
+            Stage::Idle if way.is_wanted() && !self.stopping => self.resolve(key),
+            Stage::Usable(id) => {
+                self.ask_keys(key, id);
+                // Where this comes out of the connection's own frames, they go on themselves.
+                if let Some(mut conn) = self.conns.take(id) {
+                    self.way_prove(&mut conn);
+                    self.conns.put_back(conn);
+                }
+            }
+            Stage::Open(id) => {
+                self.ask_keys(key, id);
+                self.way_drain(key, id);
+            }
+            _ => {}
+        }
+        self.watch_way(key);
+    }
+
+    /// Keys of inbound streams go to who is said to have made them.
+    fn ask_keys(&mut self, key: Key, id: ConnId) {
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let (near, far) = (way.near.clone(), way.far.clone());
+        let mut text = Vec::new();
+        for it in way.ask() {
+            dialback::verify_request(&mut text, &near, &far, &it.stream_id, &it.key);
+        }
+        if !text.is_empty() {
+            self.write(id, |out| out.extend_from_slice(&text));
+        }
+    }
+
+    /// What waits goes into the outbox, in its order, as far as there is room.
+    pub(super) fn way_drain(&mut self, key: Key, id: ConnId) {
+        while self.conns.outbox(id).is_some_and(|outbox| outbox.has_room()) {
+            let Some(waiting) = self.ways.get_mut(key).and_then(|way| way.queue.take()) else {
+                break;
+            };
+            self.with_waiting(&waiting, |shard, carry| shard.hand_to(id, carry));
+        }
+    }
+
+    fn with_waiting(&mut self, waiting: &Waiting, work: impl FnOnce(&mut Self, &Carry<'_>)) {
+        let carry = Carry {
+            origin: waiting.origin.map(|shard| Origin { shard, kind: waiting.kind }),
+            since: waiting.since,
+            kind: waiting.kind,
+            purpose: waiting.purpose,
+            from: waiting.from.view(),
+            to: waiting.to.view(),
+            text: Text::Written(&waiting.text),
+        };
+        work(self, &carry);
+    }
+
+    /// Where is this domain's server? Fixed targets of a rule, or DNS.
+    fn resolve(&mut self, key: Key) {
+        let now = self.now.moment;
+        let Some(way) = self.ways.get_mut(key) else { return };
+        if way.handle(Input::Wanted).is_err() {
+            return;
+        }
+        way.stage_deadline = now + RESOLVE_TIME_MAX + ANSWER_GRACE;
+        way.trouble = None;
+        let rule = self.settings.policy.verdict(&way.far).0;
+        if rule.targets.is_empty() {
+            let (ticket, domain) = (Ticket(key.to_u64()), way.far.clone());
+            self.requests.push(Request::Ask(Question::Resolve { ticket, domain }));
+        } else {
+            let plan = fixed(rule);
+            self.planned(key, plan);
+        }
+    }
+
+    /// What the domain's SRV names have.
+    pub(super) fn resolved(
+        &mut self,
+        ticket: Ticket,
+        direct: dns::Answer,
+        starttls: dns::Answer,
+    ) {
+        let key = Key::from_u64(ticket.0);
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let random = &mut self.random;
+        let plan = Plan::new(&way.far, direct, starttls, &mut || random.number() as u32);
+        self.planned(key, plan);
+    }
+
+    fn planned(&mut self, key: Key, plan: Plan) {
+        let Some(way) = self.ways.get_mut(key) else { return };
+        if way.handle(Input::Planned).is_ok() {
+            way.plan = Some(plan);
+            self.next_target(key);
+        }
+    }
+
+    /// A host's addresses.
+    pub(super) fn addresses(&mut self, ticket: Ticket, addresses: Option<&[IpAddr]>) {
+        let key = Key::from_u64(ticket.0);
+        self.addressed(key, addresses);
+        if self.ways.get(key).is_some_and(|way| way.stage() == Stage::LookingUp) {
+            self.next_target(key);
+        }
+    }
+
+    fn addressed(&mut self, key: Key, addresses: Option<&[IpAddr]>) {
+        let now = self.now.moment;
+        let Some(way) = self.ways.get_mut(key).filter(|way| way.stage() == Stage::LookingUp) else {
+            return;
+        };
+        let Some(mut plan) = way.plan.take() else { return };
+        let rule = self.settings.policy.verdict(&way.far).0;
+        // Whoever fixed a target meant it.
+        let private = rule.private_addresses || !rule.targets.is_empty();
+        let permits = Permits {
+            is_own: &|address, port| self.settings.is_own(address, port),
+            allows_private: &|_| private,
+        };
+        plan.resolved(addresses, &self.ways.failures, permits, now);
+        if let Some(way) = self.ways.get_mut(key) {
+            way.plan = Some(plan);
+        }
+    }
+
+    /// The next thing to try, until one takes time.
+    fn next_target(&mut self, key: Key) {
+        loop {
+            let now = self.now.moment;
+            let Some(way) = self.ways.get_mut(key) else { return };
+            let Some(plan) = way.plan.as_mut() else { return };
+            match plan.step() {
+                Step::Resolve(host) => {
+                    if let Ok(address) = host.parse::<IpAddr>() {
+                        self.addressed(key, Some(&[address]));
+                        continue;
+                    }
+                    way.stage_deadline = now + RESOLVE_TIME_MAX + ANSWER_GRACE;
+                    let ticket = Ticket(key.to_u64());
+                    self.requests.push(Request::Ask(Question::Addresses { ticket, host }));
+                }
+                Step::Connect(target) => {
+                    if way.handle(Input::Chosen).is_err() {
+                        return;
+                    }
+                    way.stage_deadline = now + CONNECT_TIME_MAX + ANSWER_GRACE;
+                    let address = SocketAddr::new(target.address, target.port);
+                    way.target = Some(target);
+                    self.requests.push(Request::Connect(Ticket(key.to_u64()), address));
+                }
+                Step::Exhausted(why) => return self.exhausted(key, why),
+            }
+            return self.watch_way(key);
+        }
+    }
+
+    fn exhausted(&mut self, key: Key, why: NoTarget) {
+        let Some(way) = self.ways.get_mut(key) else { return };
+        if why != NoTarget::AllTried || way.trouble.is_none() {
+            let reason = why.to_string();
+            way.trouble = Some(Trouble { step: "dns", reason, target: String::new() });
+        }
+        match why {
+            NoTarget::NotOffered | NoTarget::NoAddress | NoTarget::Forbidden => self.give_up(
+                key,
+                StanzaFault::RemoteServerNotFound,
+                Condition::RemoteServerNotFound,
+            ),
+            NoTarget::LookupFailed => self.give_up(
+                key,
+                StanzaFault::RemoteServerTimeout,
+                Condition::RemoteServerTimeout,
+            ),
+            NoTarget::AllTried => self.give_up(
+                key,
+                StanzaFault::RemoteServerTimeout,
+                Condition::RemoteConnectionFailed,
+            ),
+        }
+    }
+
+    /// A connection that a way asked for stands.
+    pub(super) fn connected(&mut self, id: ConnId, ticket: Ticket, remote: SocketAddr) {
+        let key = Key::from_u64(ticket.0);
+        let awaited = self.ways.get(key).is_some_and(|way| {
+            way.stage() == Stage::Connecting
+                && way.target.as_ref().is_some_and(|target| {
+                    target.address.to_canonical() == remote.ip().to_canonical()
+                        && target.port == remote.port()
+                })
+        });
+        if !awaited || self.stopping {
+            self.requests.push(Request::Close(id, Ending::Abort));
+            return;
+        }
+        if let Some(way) = self.ways.get_mut(key) {
+            // The stage was looked at just now.
+            if way.handle(Input::Connected(id)).is_err() {
+                return;
+            }
+        }
+        self.way_begin(key, id, remote);
+    }
+
+    /// It could not be made.
+    pub(super) fn connect_failed(&mut self, ticket: Ticket, reason: &'static str) {
+        let key = Key::from_u64(ticket.0);
+        let Some(way) = self.ways.get_mut(key) else { return };
+        if way.stage() == Stage::Connecting {
+            way.trouble = Some(Trouble {
+                step: "tcp",
+                reason: reason.to_owned(),
+                target: target_text(way.target.as_ref()),
+            });
+            self.target_failed(key);
+        }
+    }
+
+    /// This target is no good: the next one.
+    fn target_failed(&mut self, key: Key) {
+        let now = self.now.moment;
+        let Some(way) = self.ways.get_mut(key) else { return };
+        if way.handle(Input::NextTarget).is_err() {
+            return;
+        }
+        if let Some(target) = way.target.take() {
+            self.ways.failures.note(target.address, target.port, now);
+        }
+        self.next_target(key);
+    }
+
+    /// No target is any good: who waits is told, and the next try is not at once.
+    pub(super) fn give_up(&mut self, key: Key, fault: StanzaFault, condition: Condition) {
+        let (now, dice) = (self.now.moment, self.random.number());
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let Ok(pause) = way.give_up(now, dice) else { return };
+        let trouble = way.trouble.take();
+        let (near, far) = (way.near.clone(), way.far.clone());
+        let (waiting, verifications) = way.clear();
+        self.counters.peer_setup_failed += 1;
+        let trouble = trouble.unwrap_or(Trouble {
+            step: "stream",
+            reason: "it ended".to_owned(),
+            target: String::new(),
+        });
+        self.notice(
+            "peer_setup_failed",
+            vec![
+                ("peer", far.clone()),
+                ("local", near.clone()),
+                ("dir", "out".to_owned()),
+                ("step", trouble.step.to_owned()),
+                ("reason", trouble.reason),
+                ("next_try_s", pause.as_secs_f32().ceil().to_string()),
+                ("target", trouble.target),
+            ],
+        );
+        self.let_down(&near, &far, waiting, verifications, fault, condition);
+        self.watch_way(key);
+    }
+
+    fn let_down(
+        &mut self,
+        near: &str,
+        far: &str,
+        waiting: Vec<Waiting>,
+        verifications: Vec<Verification>,
+        fault: StanzaFault,
+        condition: Condition,
+    ) {
+        for it in waiting {
+            self.with_waiting(&it, |shard, carry| shard.bounce(carry, fault));
+        }
+        for it in verifications {
+            let verdict = Verdict::Failed(condition);
+            self.tell_verdict(ShardId(it.asker), Ticket(it.ticket), near, far, verdict);
+        }
+    }
+
+    /// The queue alone bounces; the stream lives on (XEP-0220, 2.4.2).
+    pub(super) fn bounce_queue(&mut self, key: Key, fault: StanzaFault) {
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let mut waiting = Vec::new();
+        while let Some(it) = way.queue.take() {
+            waiting.push(it);
+        }
+        for it in waiting {
+            self.with_waiting(&it, |shard, carry| shard.bounce(carry, fault));
+        }
+    }
+
+    /// To the stream that waits for a key's verdict: here, at the end of the turn's events, or on
+    /// another shard.
+    pub(super) fn tell_verdict(
+        &mut self,
+        asker: ShardId,
+        ticket: Ticket,
+        near: &str,
+        far: &str,
+        verdict: Verdict,
+    ) {
+        if asker == self.id {
+            self.verdicts.push((ticket, near.to_owned(), far.to_owned(), verdict));
+        } else {
+            self.posts.verified(asker, ticket, near, far, verdict);
+        }
+    }
+
+    /// The stream of a way is closing or gone, whoever's will it was.
+    pub(super) fn way_gone(&mut self, conn: &Conn) {
+        let Role::PeerOut(peer) = &conn.role else { return };
+        let key = peer.key;
+        let ended = peer.end;
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let stage = way.stage();
+        if stage.key() != Some(conn.id) {
+            return;
+        }
+        match (stage, ended) {
+            (Stage::Open(_), _) if way.trouble.is_some() => {
+                // What has not been written keeps its place up to its deadline.
+                let (now, dice) = (self.now.moment, self.random.number());
+                if way.give_up(now, dice).is_ok() {
+                    self.counters.peer_streams_lost += 1;
+                }
+                self.watch_way(key);
+            }
+            (Stage::Open(_), _) | (_, Some(StreamEnd::Unwanted)) => {
+                if way.handle(Input::Ended).is_ok() {
+                    self.way_on(key);
+                }
+            }
+            (_, Some(StreamEnd::Bounce(fault))) => {
+                self.give_up(key, fault, Condition::RemoteConnectionFailed);
+            }
+            (_, None) => {
+                if way.trouble.is_none() {
+                    way.trouble = Some(Trouble {
+                        step: peer.talk.step(),
+                        reason: "the far end closed the connection".to_owned(),
+                        target: target_text(way.target.as_ref()),
+                    });
+                }
+                if peer.talk.step() == "dialback" {
+                    // XEP-0220, 2.1.1: closed while we wait for the answer to our key.
+                    let fault = StanzaFault::RemoteServerTimeout;
+                    self.give_up(key, fault, Condition::RemoteConnectionFailed);
+                } else {
+                    self.target_failed(key);
+                }
+            }
+        }
+    }
+
+    /// The set-up toward a peer failed in that step; no effect on other connections.
+    pub(super) fn way_troubled(
+        &mut self,
+        conn: &Conn,
+        step: &'static str,
+        why: impl FnOnce() -> String,
+    ) {
+        match &conn.role {
+            Role::PeerOut(peer) => {
+                let Some(way) = self.ways.get_mut(peer.key) else { return };
+                if way.stage().key() == Some(conn.id) {
+                    let target = target_text(way.target.as_ref());
+                    way.trouble = Some(Trouble { step, reason: why(), target });
+                }
+            }
+            Role::PeerIn(peer) if !peer.is_proved() && !self.stopping => {
+                self.counters.peer_setup_failed += 1;
+                let fields = vec![
+                    ("peer", peer.far()),
+                    ("local", peer.near()),
+                    ("dir", "in".to_owned()),
+                    ("step", step.to_owned()),
+                    ("reason", why()),
+                    ("target", conn.remote.to_string()),
+                ];
+                self.notice("peer_setup_failed", fields);
+            }
+            Role::PeerIn(_) | Role::Login(_) | Role::Bound(_) => {}
+        }
+    }
+
+    /// Something of a way may be overdue.
+    pub(super) fn way_due(&mut self, ticket: Ticket) {
+        let key = Key::from_u64(ticket.0);
+        let now = self.now.moment;
+        let Some(way) = self.ways.get_mut(key) else { return };
+        if way.armed <= now {
+            way.armed = crate::time::Moment::NEVER;
+        }
+        let (near, far) = (way.near.clone(), way.far.clone());
+        let (late, unanswered) = way.expire(now);
+        let timeout = (StanzaFault::RemoteServerTimeout, Condition::RemoteServerTimeout);
+        self.let_down(&near, &far, late, unanswered, timeout.0, timeout.1);
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let is_due = way.stage_deadline <= now;
+        let is_idle = !way.is_wanted() && now.since(way.used) >= WAY_IDLE_MAX;
+        match way.stage() {
+            Stage::BackingOff { .. } if is_due => {
+                // Only a pause that is over says `Retry`.
+                if way.handle(Input::Retry).is_err() {
+                    return;
+                }
+            }
+            Stage::Resolving if is_due => {
+                self.resolved(ticket, dns::Answer::Failed, dns::Answer::Failed);
+            }
+            Stage::LookingUp if is_due => self.addresses(ticket, None),
+            Stage::Connecting if is_due => self.connect_failed(ticket, "no answer in time"),
+            Stage::Idle if is_idle => {
+                self.ways.remove(key);
+                return;
+            }
+            Stage::Open(id) if is_idle => {
+                if let Some(mut conn) = self.conns.take(id) {
+                    self.close_stream(&mut conn);
+                    self.conns.put_back(conn);
+                }
+            }
+            _ => {}
+        }
+        self.way_on(key);
+    }
+
+    /// Sets when to look after a way; like a connection it keeps one token in the wheel.
+    pub(super) fn watch_way(&mut self, key: Key) {
+        let now = self.now.moment;
+        let Some(way) = self.ways.get_mut(key) else { return };
+        let mut deadline = way.next_deadline();
+        if deadline <= now && deadline != way.armed {
+            // It was looked at in this turn: not again before time has moved.
+            deadline = now + std::time::Duration::from_millis(10);
+        }
+        if deadline < way.armed {
+            way.armed = deadline;
+            self.timers.set(deadline, Timer::Way(Ticket(key.to_u64())));
+        }
+    }
+
+    /// Everybody who waits is told; the streams themselves are closed with all others.
+    pub(super) fn stop_ways(&mut self) {
+        for key in self.ways.keys() {
+            let Some(mut way) = self.ways.remove(key) else { continue };
+            let (waiting, verifications) = way.clear();
+            let fault = StanzaFault::RemoteServerTimeout;
+            let condition = Condition::RemoteServerTimeout;
+            self.let_down(&way.near, &way.far, waiting, verifications, fault, condition);
+        }
+    }
+}
+
+/// How a stream of ours ended, where that says more than that its target is no good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamEnd {
+    /// Nobody needed it any more.
+    Unwanted,
+    /// Another target would not help: what waits bounces with this.
+    Bounce(StanzaFault),
+}
+
+/// The plan of a rule's own targets.
+fn fixed(rule: &Rule) -> Plan {
+    let target = |it: &crate::policy::Target| {
+        let kind = match it.security {
+            Security::Direct => dns::Kind::DirectTls,
+            Security::StartTls | Security::Optional => dns::Kind::StartTls,
+        };
+        (kind, it.address.ip().to_string(), it.address.port())
+    };
+    Plan::fixed(&rule.targets.iter().map(target).collect::<Vec<_>>())
+}
+
+fn target_text(target: Option<&dns::Target>) -> String {
+    target.map_or_else(String::new, |it| {
+        let address = SocketAddr::new(it.address, it.port);
+        if it.host.parse::<IpAddr>().is_ok() {
+            address.to_string()
+        } else {
+            format!("{} ({address})", it.host)
+        }
+    })
+}
