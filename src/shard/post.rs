@@ -32,14 +32,8 @@ pub(super) enum Record {
 }
 
 impl Record {
-    const ALL: [Self; 6] = [
-        Self::Stanza,
-        Self::Outbound,
-        Self::Outcomes,
-        Self::Verify,
-        Self::Verified,
-        Self::Heard,
-    ];
+    const ALL: [Self; 6] =
+        [Self::Stanza, Self::Outbound, Self::Outcomes, Self::Verify, Self::Verified, Self::Heard];
 }
 
 /// The records of a turn.
@@ -73,6 +67,10 @@ pub(super) enum Verdict {
 }
 
 impl Posts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// A stanza for another shard; `exchange` writes it for a peer's stream.
     pub(super) fn stanza(
         &mut self,

@@ -3,7 +3,9 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{FLIGHTS_BEFORE_LOOK, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY};
+use crate::limits::{
+    FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY,
+};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -24,14 +26,24 @@ impl Engine for Shard {
         self.flush(kernel);
         self.settle(kernel);
         self.publish(kernel);
-        Next {
-            deadline: self.timers.next_deadline().unwrap_or(Moment::NEVER),
-            done: self.stopping && self.conns.len() == 0,
-        }
+        Next { deadline: self.deadline(), done: self.stopping && self.conns.len() == 0 }
     }
 }
 
 impl Shard {
+    /// When the next turn is at the latest: at once if this one left something to be flushed, soon
+    /// if other shards had no room for what they must hear.
+    fn deadline(&self) -> Moment {
+        let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
+        if !self.dirty.is_empty() {
+            self.now.moment
+        } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
+            timer.min(self.now.moment + POST_AGAIN_AFTER)
+        } else {
+            timer
+        }
+    }
+
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes),
@@ -301,25 +313,30 @@ impl Shard {
     fn publish<K: Kernel>(&mut self, kernel: &mut K) {
         self.post_outcomes();
         self.send_posts(kernel);
-        let mut requests = std::mem::take(&mut self.requests);
-        for request in requests.drain(..) {
-            match request {
-                Request::Read(id, how) => {
-                    if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
-                        kernel.read(id, how);
+        // A question that finds no room is answered at once, which may ask for more.
+        while !self.requests.is_empty() {
+            let mut requests = std::mem::take(&mut self.requests);
+            for request in requests.drain(..) {
+                match request {
+                    Request::Read(id, how) => {
+                        if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
+                            kernel.read(id, how);
+                        }
                     }
-                }
-                Request::Close(conn, ending) => kernel.close(conn, ending),
-                Request::Connect(ticket, target) => kernel.connect(ticket, target),
-                Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
-                Request::Ask(question) => {
-                    if let Err(question) = kernel.ask(question) {
-                        self.unasked(*question);
+                    Request::Close(conn, ending) => kernel.close(conn, ending),
+                    Request::Connect(ticket, target) => kernel.connect(ticket, target),
+                    Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
+                    Request::Ask(question) => {
+                        if let Err(question) = kernel.ask(question) {
+                            self.unasked(*question);
+                        }
                     }
                 }
             }
+            if self.requests.is_empty() {
+                self.requests = requests;
+            }
         }
-        self.requests = requests;
     }
 }
 
