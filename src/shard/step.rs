@@ -239,7 +239,15 @@ impl Shard {
 
     fn flush_one<K: Kernel>(&mut self, id: ConnId, kernel: &mut K) {
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
-        if conn.closed || outbox.is_sending() {
+        if conn.closed {
+            return;
+        }
+        if conn.closing == Some(Ending::Abort) {
+            // Also while a send is out: it may be out for ever.
+            conn.closed = true;
+            return kernel.close(id, Ending::Abort);
+        }
+        if outbox.is_sending() {
             return;
         }
         if outbox.flights() >= FLIGHTS_BEFORE_LOOK {
@@ -287,7 +295,7 @@ impl Shard {
             kernel.read(id, Read::Pause);
         }
         if let Some(ending) = conn.closing
-            && (outbox.is_empty() || ending == Ending::Abort)
+            && outbox.is_empty()
         {
             conn.closed = true;
             kernel.close(id, ending);

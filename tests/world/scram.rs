@@ -26,10 +26,7 @@ pub(crate) fn last(first_bare: &str, server_first: &str, password: &str) -> (Str
     let signature = mac(&Sha1::digest(&client_key), text.as_bytes());
     let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
     let server = mac(&mac(&salted, b"Server Key"), text.as_bytes());
-    (
-        format!("{bare},p={}", STANDARD.encode(proof)),
-        format!("v={}", STANDARD.encode(server)),
-    )
+    (format!("{bare},p={}", STANDARD.encode(proof)), format!("v={}", STANDARD.encode(server)))
 }
 
 pub(crate) fn encode(text: &str) -> String {

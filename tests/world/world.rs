@@ -148,7 +148,8 @@ impl World {
     pub(crate) fn figures(&mut self) -> Result<Figures, String> {
         self.core.control.reports.clear();
         for shard in 0..self.shards.len() {
-            self.core.hear(shard, Heard::Ordered(Order::Report { ticket: Ticket(0), streams: true }));
+            self.core
+                .hear(shard, Heard::Ordered(Order::Report { ticket: Ticket(0), streams: true }));
         }
         self.turns();
         let mut sums = Figures::new();

@@ -251,7 +251,11 @@ fn unescape(text: &str) -> String {
 
 /// Compares a piece with a pattern. `{any}` stands for any value that is there, `{id:x}` (any word before
 /// the colon) binds it to a name or compares it with what was bound, the text `{...}` stands for any more children.
-pub(crate) fn matches(pattern: &Item, actual: &Item, captures: &mut Captures) -> Result<(), String> {
+pub(crate) fn matches(
+    pattern: &Item,
+    actual: &Item,
+    captures: &mut Captures,
+) -> Result<(), String> {
     match (pattern, actual) {
         (Item::Close, Item::Close) => Ok(()),
         (Item::Open(p), Item::Open(a)) | (Item::Element(p), Item::Element(a)) => {
@@ -335,7 +339,7 @@ fn value_matches(pattern: &str, value: &str, captures: &mut Captures) -> Result<
 
 /// Puts what was bound in place of `{x}`.
 pub(crate) fn fill(text: &str, captures: &Captures) -> String {
-    captures.iter().fold(text.to_owned(), |text, (name, value)| {
-        text.replace(&format!("{{{name}}}"), value)
-    })
+    captures
+        .iter()
+        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }
