@@ -123,7 +123,7 @@ impl Shard {
     /// Works on frames as far as they are whole; returns how many octets they took.
     fn frames(&mut self, conn: &mut Conn, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while !conn.parked && !conn.is_closing() {
+        while !conn.parked && !conn.is_closing() && !self.choked(conn) {
             let rest = bytes.get(at..).unwrap_or_default();
             match conn.framer.next(rest, limits_of(conn)) {
                 Ok(Framed::Incomplete) => break,
@@ -166,9 +166,20 @@ impl Shard {
         at
     }
 
+    /// Backpressure: who does not read his answers is not asked for more questions. What he has
+    /// sent already waits in his tail.
+    fn choked(&mut self, conn: &mut Conn) -> bool {
+        if !conn.choked && self.conns.outbox(conn.id).is_some_and(|outbox| !outbox.has_room()) {
+            conn.choked = true;
+            self.counters.choked += 1;
+            self.mark(conn.id);
+        }
+        conn.choked
+    }
+
     /// Asks for more to read, unless somebody has to answer or make room first.
     pub(super) fn read_on(&mut self, conn: &Conn) {
-        if !conn.streaming && !conn.parked && !conn.closed {
+        if !conn.streaming && !conn.parked && !conn.closed && !conn.choked {
             self.requests.push(Request::Read(conn.id, Read::Once));
         }
     }
@@ -185,12 +196,14 @@ impl Shard {
         let Some(mut conn) = self.conns.take(id) else { return };
         if conn.choked && low {
             conn.choked = false;
-            self.requests
-                .push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
+            if conn.streaming {
+                self.requests.push(Request::Read(id, Read::Stream));
+            }
+            self.clear(&mut conn, &[]);
         }
         // A handshake may have something to say that found the send before it still out.
         let finish = conn.is_closing() || (conn.tls.is_some() && !conn.streaming);
-        self.conns.put_back(conn);
+        self.done_with(conn);
         if more || finish {
             self.mark(id);
         }
@@ -247,6 +260,9 @@ impl Shard {
             conn.closed = true;
             return kernel.close(id, Ending::Abort);
         }
+        if conn.choked {
+            kernel.read(id, Read::Pause);
+        }
         if outbox.is_sending() {
             return;
         }
@@ -288,12 +304,6 @@ impl Shard {
             }
         }
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
-        if !outbox.has_room() && !conn.choked && !conn.is_closing() {
-            // Backpressure: who does not read his answers is not asked for more questions.
-            conn.choked = true;
-            self.counters.choked += 1;
-            kernel.read(id, Read::Pause);
-        }
         if let Some(ending) = conn.closing
             && outbox.is_empty()
         {
