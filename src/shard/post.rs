@@ -67,6 +67,10 @@ pub(super) enum Verdict {
 }
 
 impl Posts {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
     /// A stanza for another shard; `exchange` writes it for a peer's stream.
     pub(super) fn stanza(
         &mut self,

@@ -3,7 +3,9 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{FLIGHTS_BEFORE_LOOK, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY};
+use crate::limits::{
+    FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY,
+};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -24,14 +26,24 @@ impl Engine for Shard {
         self.flush(kernel);
         self.settle(kernel);
         self.publish(kernel);
-        Next {
-            deadline: self.timers.next_deadline().unwrap_or(Moment::NEVER),
-            done: self.stopping && self.conns.len() == 0,
-        }
+        Next { deadline: self.deadline(), done: self.stopping && self.conns.len() == 0 }
     }
 }
 
 impl Shard {
+    /// When the next turn is at the latest: at once if this one left something to be flushed, soon
+    /// if other shards had no room for what they must hear.
+    fn deadline(&self) -> Moment {
+        let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
+        if !self.dirty.is_empty() {
+            self.now.moment
+        } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
+            timer.min(self.now.moment + POST_AGAIN_AFTER)
+        } else {
+            timer
+        }
+    }
+
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes),
@@ -111,7 +123,7 @@ impl Shard {
     /// Works on frames as far as they are whole; returns how many octets they took.
     fn frames(&mut self, conn: &mut Conn, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while !conn.parked && !conn.is_closing() {
+        while !conn.parked && !conn.is_closing() && !self.choked(conn) {
             let rest = bytes.get(at..).unwrap_or_default();
             match conn.framer.next(rest, limits_of(conn)) {
                 Ok(Framed::Incomplete) => break,
@@ -158,9 +170,20 @@ impl Shard {
         at
     }
 
+    /// Backpressure: who does not read his answers is not asked for more questions. What he has
+    /// sent already waits in his tail.
+    fn choked(&mut self, conn: &mut Conn) -> bool {
+        if !conn.choked && self.conns.outbox(conn.id).is_some_and(|outbox| !outbox.has_room()) {
+            conn.choked = true;
+            self.counters.choked += 1;
+            self.mark(conn.id);
+        }
+        conn.choked
+    }
+
     /// Asks for more to read, unless somebody has to answer or make room first.
     pub(super) fn read_on(&mut self, conn: &Conn) {
-        if !conn.streaming && !conn.parked && !conn.closed {
+        if !conn.streaming && !conn.parked && !conn.closed && !conn.choked {
             self.requests.push(Request::Read(conn.id, Read::Once));
         }
     }
@@ -177,12 +200,14 @@ impl Shard {
         let Some(mut conn) = self.conns.take(id) else { return };
         if conn.choked && low {
             conn.choked = false;
-            self.requests
-                .push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
+            if conn.streaming {
+                self.requests.push(Request::Read(id, Read::Stream));
+            }
+            self.clear(&mut conn, &[]);
         }
         // A handshake may have something to say that found the send before it still out.
         let finish = conn.is_closing() || (conn.tls.is_some() && !conn.streaming);
-        self.conns.put_back(conn);
+        self.done_with(conn);
         if more || finish {
             self.mark(id);
         }
@@ -219,7 +244,18 @@ impl Shard {
 
     fn flush_one<K: Kernel>(&mut self, id: ConnId, kernel: &mut K) {
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
-        if conn.closed || outbox.is_sending() {
+        if conn.closed {
+            return;
+        }
+        if conn.closing == Some(Ending::Abort) {
+            // Also while a send is out: it may be out for ever.
+            conn.closed = true;
+            return kernel.close(id, Ending::Abort);
+        }
+        if conn.choked {
+            kernel.read(id, Read::Pause);
+        }
+        if outbox.is_sending() {
             return;
         }
         if outbox.flights() >= FLIGHTS_BEFORE_LOOK {
@@ -260,14 +296,8 @@ impl Shard {
         }
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
         outbox.leave_room(&mut self.buffers);
-        if !outbox.has_room() && !conn.choked && !conn.is_closing() {
-            // Backpressure: who does not read his answers is not asked for more questions.
-            conn.choked = true;
-            self.counters.choked += 1;
-            kernel.read(id, Read::Pause);
-        }
         if let Some(ending) = conn.closing
-            && (outbox.is_empty() || ending == Ending::Abort)
+            && outbox.is_empty()
         {
             conn.closed = true;
             kernel.close(id, ending);
@@ -293,25 +323,30 @@ impl Shard {
     fn publish<K: Kernel>(&mut self, kernel: &mut K) {
         self.post_outcomes();
         self.send_posts(kernel);
-        let mut requests = std::mem::take(&mut self.requests);
-        for request in requests.drain(..) {
-            match request {
-                Request::Read(id, how) => {
-                    if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
-                        kernel.read(id, how);
+        // A question that finds no room is answered at once, which may ask for more.
+        while !self.requests.is_empty() {
+            let mut requests = std::mem::take(&mut self.requests);
+            for request in requests.drain(..) {
+                match request {
+                    Request::Read(id, how) => {
+                        if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
+                            kernel.read(id, how);
+                        }
                     }
-                }
-                Request::Close(conn, ending) => kernel.close(conn, ending),
-                Request::Connect(ticket, target) => kernel.connect(ticket, target),
-                Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
-                Request::Ask(question) => {
-                    if let Err(question) = kernel.ask(question) {
-                        self.unasked(*question);
+                    Request::Close(conn, ending) => kernel.close(conn, ending),
+                    Request::Connect(ticket, target) => kernel.connect(ticket, target),
+                    Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
+                    Request::Ask(question) => {
+                        if let Err(question) = kernel.ask(question) {
+                            self.unasked(*question);
+                        }
                     }
                 }
             }
+            if self.requests.is_empty() {
+                self.requests = requests;
+            }
         }
-        self.requests = requests;
     }
 }
 
