@@ -50,7 +50,7 @@ impl Shard {
         match stanza.to {
             None => {
                 self.account.take(kind);
-                self.to_oneself(conn.id, &mut carry);
+                self.without_to(conn.id, &mut carry);
             }
             Some(to) => match AddressRef::parse(&to.value(frame), &mut scratch) {
                 Err(_) => self.refuse(conn.id, kind, frame, stanza, StanzaFault::JidMalformed),
@@ -70,7 +70,7 @@ impl Shard {
     }
 
     /// A stanza without `to` (RFC 6120, 10.3).
-    fn to_oneself(&mut self, id: ConnId, carry: &mut Carry<'_>) {
+    fn without_to(&mut self, id: ConnId, carry: &mut Carry<'_>) {
         carry.to = carry.from.without_resource();
         match (carry.kind, carry.purpose) {
             (Kind::Presence, Purpose::Available | Purpose::Unavailable) => {
@@ -111,10 +111,10 @@ impl Shard {
             _ => Vec::new(),
         };
         for (other, theirs) in others {
-            self.write(other, |out| out.extend_from_slice(&whole));
+            self.tell(other, &whole);
             if let (true, Some(theirs)) = (first, theirs) {
                 // RFC 6121, 4.2.2: who comes hears of those who are there.
-                self.write(id, |out| out.extend_from_slice(&theirs));
+                self.tell(id, &theirs);
             }
         }
         self.outcome(carry.origin, Outcome::Delivered);
@@ -161,10 +161,20 @@ impl Shard {
                 .map(|r| r.key)
                 .collect();
             for other in others {
-                self.write(other, |out| out.extend_from_slice(&text));
+                self.tell(other, &text);
             }
         }
         self.end_directed(address.view(), &resource.directed);
+    }
+
+    /// Presence of the user's own, for another resource. One that takes nothing misses it.
+    fn tell(&mut self, id: ConnId, text: &[u8]) {
+        let room = self.conns.outbox(id).is_some_and(|outbox| outbox.has_room());
+        if room {
+            self.write(id, |out| out.extend_from_slice(text));
+        } else {
+            self.counters.outbox_full += 1;
+        }
     }
 
     fn end_directed(&mut self, from: AddressRef<'_>, directed: &[Address]) {

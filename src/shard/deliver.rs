@@ -7,6 +7,7 @@ use crate::home::{Delivery, Receivers};
 use crate::limits::SWEEP_EVERY;
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Origin, Outcome, Outcomes};
+use crate::shard::buffers::Buffers;
 use crate::shard::conn::Role;
 use crate::shard::kernel::{ConnId, Kernel, ShardId};
 use crate::shard::outbox::{Outbox, Receipt};
@@ -71,7 +72,7 @@ impl Shard {
     /// Where a stanza goes: to us, to a local user, to another domain.
     pub(super) fn route(&mut self, carry: &Carry<'_>) {
         if self.settings.domain(carry.to.domain()).is_none() {
-            return self.to_peer(carry);
+            return self.route_out(carry);
         }
         if carry.to.local().is_none() {
             return self.serve(carry);
@@ -104,7 +105,7 @@ impl Shard {
 
     /// Into the outbox of a receiver.
     pub(super) fn hand_to(&mut self, id: ConnId, carry: &Carry<'_>) {
-        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else {
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
             return self.bounce(carry, StanzaFault::RecipientUnavailable);
         };
         if first {
@@ -136,7 +137,7 @@ impl Shard {
     }
 
     /// To another domain, through the shard that owns the way there.
-    fn to_peer(&mut self, carry: &Carry<'_>) {
+    fn route_out(&mut self, carry: &Carry<'_>) {
         if !self.settings.policy.verdict(carry.to.domain()).0.allow {
             self.counters.policy_denied += 1;
             return self.bounce(carry, StanzaFault::NotAllowed);
@@ -242,8 +243,7 @@ impl Shard {
             shard: self.id,
             unconfirmed,
         };
-        let spares = &mut self.buffers;
-        look(outbox, id, kernel, books, |buffer| spares.push(buffer));
+        look(outbox, id, kernel, books, &mut self.buffers);
         outbox.listed = outbox.is_owing();
         outbox.listed
     }
@@ -275,16 +275,13 @@ pub(super) fn look<K: Kernel>(
     id: ConnId,
     kernel: &mut K,
     mut books: Books<'_>,
-    mut free: impl FnMut(Vec<u8>),
+    buffers: &mut Buffers,
 ) {
     let unacknowledged = kernel.unacknowledged(id);
     outbox.acknowledge(
         unacknowledged,
         |receipt| books.close(receipt.origin),
-        |mut buffer| {
-            buffer.clear();
-            free(buffer);
-        },
+        |buffer| buffers.give(buffer),
     );
 }
 

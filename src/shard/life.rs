@@ -41,8 +41,8 @@ impl Shard {
     }
 
     /// A client whose home is here, handed over by the shard that accepted it.
-    pub(super) fn arrived(&mut self, id: ConnId, parcel: Box<Parcel>) {
-        let Parcel { mut conn, mut outbox, bind_id } = *parcel;
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: Parcel) {
+        let Parcel { mut conn, mut outbox, bind_id } = parcel;
         outbox.arrived();
         conn.id = id;
         conn.armed = Moment::NEVER;
@@ -249,7 +249,9 @@ impl Shard {
 
     /// Appends to an outbox and marks it for this turn's flush.
     pub(super) fn write(&mut self, id: ConnId, say: impl FnOnce(&mut Vec<u8>)) {
-        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else { return };
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
+            return;
+        };
         say(outbox.buffer());
         if first {
             self.dirty.push(id);

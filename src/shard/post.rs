@@ -67,7 +67,6 @@ pub(super) enum Verdict {
 }
 
 impl Posts {
-    /// Nothing waits to be handed over.
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
@@ -160,7 +159,7 @@ impl Shard {
 
     /// Hands the turn's records to the mesh. What finds no room is answered for.
     pub(super) fn send_posts<K: Kernel>(&mut self, kernel: &mut K) {
-        if self.posts.is_empty() {
+        if self.posts.ends.is_empty() {
             return;
         }
         let mut posts = std::mem::take(&mut self.posts);
@@ -174,7 +173,7 @@ impl Shard {
         }
         posts.bytes.clear();
         // Answers to what found no room were written meanwhile; they go with the next turn.
-        if self.posts.is_empty() {
+        if self.posts.ends.is_empty() {
             self.posts = posts;
         }
     }

@@ -3,7 +3,7 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{FLIGHTS_BEFORE_LOOK, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY};
+use crate::limits::{FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -24,27 +24,31 @@ impl Engine for Shard {
         self.flush(kernel);
         self.settle(kernel);
         self.publish(kernel);
-        // What found no room below was answered for just now: that goes with the next turn.
-        let left = !(self.dirty.is_empty()
-            && self.verdicts.is_empty()
-            && self.requests.is_empty()
-            && self.posts.is_empty());
-        let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
-        Next {
-            deadline: if left { now.moment } else { timer },
-            done: self.stopping && self.conns.len() == 0,
-        }
+        Next { deadline: self.deadline(), done: self.stopping && self.conns.len() == 0 }
     }
 }
 
 impl Shard {
+    /// When the next turn is at the latest: at once if this one left something to be flushed, soon
+    /// if other shards had no room for what they must hear.
+    fn deadline(&self) -> Moment {
+        let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
+        if !self.dirty.is_empty() {
+            self.now.moment
+        } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
+            timer.min(self.now.moment + POST_AGAIN_AFTER)
+        } else {
+            timer
+        }
+    }
+
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes),
             Event::Sent { conn, buffer } => self.sent(conn, buffer),
             Event::Posted { from, record } => self.posted(from, record),
             Event::Accepted { conn, listener, remote } => self.accepted(conn, listener, remote),
-            Event::Arrived { conn, parcel } => self.arrived(conn, parcel),
+            Event::Arrived { conn, parcel } => self.arrived(conn, *parcel),
             Event::Connected { conn, ticket, remote } => self.connected(conn, ticket, remote),
             Event::ConnectFailed { ticket, reason } => self.connect_failed(ticket, reason),
             Event::Gone { conn, unacknowledged, .. } => self.gone(conn, unacknowledged),
@@ -117,7 +121,7 @@ impl Shard {
     /// Works on frames as far as they are whole; returns how many octets they took.
     fn frames(&mut self, conn: &mut Conn, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while !conn.parked && !conn.is_closing() {
+        while !conn.parked && !conn.is_closing() && !self.choked(conn) {
             let rest = bytes.get(at..).unwrap_or_default();
             match conn.framer.next(rest, limits_of(conn)) {
                 Ok(Framed::Incomplete) => break,
@@ -130,13 +134,17 @@ impl Shard {
                         Role::PeerIn(_) => self.peer_element(conn, frame, &stanza),
                         Role::PeerOut(_) => self.way_element(conn, frame, &stanza),
                     }
-                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established())
-                        && at < bytes.len()
-                    {
+                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established()) {
                         // RFC 6120, 5.4.3.3: nothing may be sent between <starttls/> and the
                         // handshake; octets that are would be read as if TLS had protected them.
-                        self.counters.pipelined_before_tls += 1;
-                        self.close(conn, Ending::Abort);
+                        // Blanks say nothing, and go-xmpp ends its <starttls/> with a line feed.
+                        let rest = bytes.get(at..).unwrap_or_default();
+                        if rest.iter().all(u8::is_ascii_whitespace) {
+                            at = bytes.len();
+                        } else {
+                            self.counters.pipelined_before_tls += 1;
+                            self.close(conn, Ending::Abort);
+                        }
                     }
                 }
                 Ok(Framed::Whitespace(length)) => at += length,
@@ -160,18 +168,29 @@ impl Shard {
         at
     }
 
+    /// Backpressure: who does not read his answers is not asked for more questions. What he has
+    /// sent already waits in his tail.
+    fn choked(&mut self, conn: &mut Conn) -> bool {
+        if !conn.choked && self.conns.outbox(conn.id).is_some_and(|outbox| !outbox.has_room()) {
+            conn.choked = true;
+            self.counters.choked += 1;
+            self.mark(conn.id);
+        }
+        conn.choked
+    }
+
     /// Asks for more to read, unless somebody has to answer or make room first.
     pub(super) fn read_on(&mut self, conn: &Conn) {
-        if !conn.streaming && !conn.parked && !conn.closed {
+        if !conn.streaming && !conn.parked && !conn.closed && !conn.choked {
             self.requests.push(Request::Read(conn.id, Read::Once));
         }
     }
 
     fn sent(&mut self, id: ConnId, buffer: Vec<u8>) {
-        let Some(outbox) = self.conns.outbox(id) else { return self.recycle(buffer) };
+        let Some(outbox) = self.conns.outbox(id) else { return self.buffers.give(buffer) };
         let spare = outbox.sent(buffer);
         let low = outbox.is_low();
-        self.recycle(spare);
+        self.buffers.give(spare);
         if low {
             self.way_has_room(id);
         }
@@ -179,27 +198,17 @@ impl Shard {
         let Some(mut conn) = self.conns.take(id) else { return };
         if conn.choked && low {
             conn.choked = false;
-            self.requests
-                .push(Request::Read(id, if conn.streaming { Read::Stream } else { Read::Once }));
+            if conn.streaming {
+                self.requests.push(Request::Read(id, Read::Stream));
+            }
+            self.clear(&mut conn, &[]);
         }
         // A handshake may have something to say that found the send before it still out.
         let finish = conn.is_closing() || (conn.tls.is_some() && !conn.streaming);
-        self.conns.put_back(conn);
+        self.done_with(conn);
         if more || finish {
             self.mark(id);
         }
-    }
-
-    /// A buffer nobody needs any more.
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == 0
-            || buffer.capacity() > SEND_BUFFER_KEEP_BYTES
-            || self.buffers.len() >= SEND_BUFFERS_MAX
-        {
-            return;
-        }
-        buffer.clear();
-        self.buffers.push(buffer);
     }
 
     fn fire_timers(&mut self) {
@@ -233,7 +242,18 @@ impl Shard {
 
     fn flush_one<K: Kernel>(&mut self, id: ConnId, kernel: &mut K) {
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
-        if conn.closed || outbox.is_sending() {
+        if conn.closed {
+            return;
+        }
+        if conn.closing == Some(Ending::Abort) {
+            // Also while a send is out: it may be out for ever.
+            conn.closed = true;
+            return kernel.close(id, Ending::Abort);
+        }
+        if conn.choked {
+            kernel.read(id, Read::Pause);
+        }
+        if outbox.is_sending() {
             return;
         }
         if outbox.flights() >= FLIGHTS_BEFORE_LOOK {
@@ -244,19 +264,18 @@ impl Shard {
                 unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
             };
             let buffers = &mut self.buffers;
-            look(outbox, id, kernel, books, |buffer| buffers.push(buffer));
+            look(outbox, id, kernel, books, buffers);
         }
-        let spare = self.buffers.pop().unwrap_or_default();
         match conn.tls.as_mut() {
             None if outbox.waiting_bytes() > 0 => {
-                let bytes = outbox.take_plain(spare);
+                let bytes = outbox.take_plain();
                 kernel.send(id, bytes);
             }
-            None => self.buffers.push(spare),
+            None => {}
             Some(tls) => {
-                let mut wire = self.buffers.pop().unwrap_or_default();
+                let mut wire = self.buffers.take();
                 // What was written before the handshake (<proceed/>) went out in clear text.
-                let plain = outbox.take_sealed(spare, &mut wire, |plain, wire| {
+                let plain = outbox.take_sealed(&mut wire, |plain, wire| {
                     if !tls.is_established() {
                         wire.extend_from_slice(plain);
                     }
@@ -265,23 +284,18 @@ impl Shard {
                         wire.clear();
                     }
                 });
-                self.recycle(plain);
+                self.buffers.give(plain);
                 if wire.is_empty() {
-                    self.recycle(wire);
+                    self.buffers.give(wire);
                 } else {
                     kernel.send(id, wire);
                 }
             }
         }
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
-        if !outbox.has_room() && !conn.choked && !conn.is_closing() {
-            // Backpressure: who does not read his answers is not asked for more questions.
-            conn.choked = true;
-            self.counters.choked += 1;
-            kernel.read(id, Read::Pause);
-        }
+        outbox.leave_room(&mut self.buffers);
         if let Some(ending) = conn.closing
-            && (outbox.is_empty() || ending == Ending::Abort)
+            && outbox.is_empty()
         {
             conn.closed = true;
             kernel.close(id, ending);
@@ -307,27 +321,29 @@ impl Shard {
     fn publish<K: Kernel>(&mut self, kernel: &mut K) {
         self.post_outcomes();
         self.send_posts(kernel);
-        let mut requests = std::mem::take(&mut self.requests);
-        for request in requests.drain(..) {
-            match request {
-                Request::Read(id, how) => {
-                    if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
-                        kernel.read(id, how);
+        // A question that finds no room is answered at once, which may ask for more.
+        while !self.requests.is_empty() {
+            let mut requests = std::mem::take(&mut self.requests);
+            for request in requests.drain(..) {
+                match request {
+                    Request::Read(id, how) => {
+                        if self.conns.get(id).is_some_and(|conn| !conn.choked && !conn.closed) {
+                            kernel.read(id, how);
+                        }
                     }
-                }
-                Request::Close(conn, ending) => kernel.close(conn, ending),
-                Request::Connect(ticket, target) => kernel.connect(ticket, target),
-                Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
-                Request::Ask(question) => {
-                    if let Err(question) = kernel.ask(question) {
-                        self.unasked(*question);
+                    Request::Close(conn, ending) => kernel.close(conn, ending),
+                    Request::Connect(ticket, target) => kernel.connect(ticket, target),
+                    Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
+                    Request::Ask(question) => {
+                        if let Err(question) = kernel.ask(question) {
+                            self.unasked(*question);
+                        }
                     }
                 }
             }
-        }
-        // Whoever was told that a question found no room may have new ones.
-        if self.requests.is_empty() {
-            self.requests = requests;
+            if self.requests.is_empty() {
+                self.requests = requests;
+            }
         }
     }
 }

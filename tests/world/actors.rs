@@ -66,6 +66,9 @@ impl Actor {
     pub(crate) fn listen(&mut self, world: &mut World) -> Done {
         let Some(wire) = self.wire else { return Ok(()) };
         let inbound = &mut world.core.wires[wire].inbound;
+        if self.careless {
+            inbound.clear();
+        }
         if inbound.is_empty() {
             return Ok(());
         }

@@ -63,8 +63,8 @@ pub(crate) enum Happening {
     /// Octets of the shard reach the far end's kernel.
     Down(usize),
     Linger(usize, ConnId),
-    /// Nothing was acknowledged while the count stood there.
-    UserTimeout(usize, u64),
+    /// Perhaps nothing was acknowledged for too long.
+    UserTimeout(usize),
     Posted(usize, usize, Vec<u8>),
     Arrive(usize, usize, Box<Parcel>),
     Connect(usize, Ticket, SocketAddr),
@@ -89,6 +89,8 @@ pub(crate) struct Wire {
     down: VecDeque<u8>,
     down_due: bool,
     watched: bool,
+    /// When something was acknowledged, or sent with nothing else out.
+    progress: Moment,
     closing: bool,
     moving: Option<(usize, Box<Parcel>)>,
     /// The far end's kernel has these.
@@ -234,17 +236,14 @@ impl Core {
                     self.finish(wire, Gone::Closed);
                 }
             }
-            Happening::UserTimeout(wire, acknowledged) => {
+            Happening::UserTimeout(wire) => {
                 let w = &mut self.wires[wire];
                 w.watched = false;
-                if w.conn.is_some() && w.handed > w.acknowledged {
-                    if w.acknowledged == acknowledged && w.silent {
-                        w.broken = true;
-                        self.notice(wire);
-                    } else {
-                        self.watch(wire);
-                    }
+                if w.silent && self.now.since(w.progress) >= USER_TIMEOUT {
+                    w.broken = true;
+                    self.notice(wire);
                 }
+                self.watch(wire);
             }
             Happening::Posted(from, to, record) => {
                 self.mesh_held[from][to] -= 1;
@@ -291,6 +290,7 @@ impl Core {
             down: VecDeque::new(),
             down_due: false,
             watched: false,
+            progress: self.now,
             closing: false,
             moving: None,
             host: VecDeque::new(),
@@ -424,12 +424,13 @@ impl Core {
         self.watch(wire);
     }
 
+    /// As TCP_USER_TIMEOUT does.
     fn watch(&mut self, wire: usize) {
         let w = &mut self.wires[wire];
-        if w.handed > w.acknowledged && !w.watched {
+        if w.conn.is_some() && w.handed > w.acknowledged && !w.watched && !w.broken {
             w.watched = true;
-            let acknowledged = w.acknowledged;
-            self.later(USER_TIMEOUT, Happening::UserTimeout(wire, acknowledged));
+            let at = (w.progress + USER_TIMEOUT).since(self.now).max(Duration::from_millis(1));
+            self.later(at, Happening::UserTimeout(wire));
         }
     }
 
@@ -458,6 +459,7 @@ impl Core {
         let count = piece.min(window);
         w.host.extend(w.down.drain(..count));
         w.acknowledged += count as u64;
+        w.progress = self.now;
         if w.reading {
             w.inbound.extend(w.host.drain(..));
         }
@@ -548,6 +550,9 @@ impl Kernel for Turn<'_> {
         }
         if bytes.is_empty() {
             return self.core.fault("an empty send".into());
+        }
+        if w.handed == w.acknowledged {
+            w.progress = self.core.now;
         }
         w.handed += bytes.len() as u64;
         w.sending = Some((bytes, 0));
