@@ -55,11 +55,11 @@ pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// Never more than this: a stanza is added only below the high mark.
 pub const OUTBOX_BYTES_MAX: usize = OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096;
 /// Sends to one connection that go out before we look whether they arrived.
-pub const FLIGHTS_BEFORE_LOOK: usize = 2;
+pub const FLIGHTS_BEFORE_LOOK: usize = 4;
 /// Buffers a shard keeps for the next sends.
-pub const SEND_BUFFERS_MAX: usize = 1_024;
+pub const SEND_BUFFERS_MAX: usize = 4_096;
 /// A buffer that grew beyond this is given back to the allocator.
-pub const SEND_BUFFER_KEEP_BYTES: usize = 16_384;
+pub const SEND_BUFFER_KEEP_BYTES: usize = 4_096;
 
 // Time.
 

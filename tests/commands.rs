@@ -99,6 +99,19 @@ fn nothing_is_written_over() {
 }
 
 #[test]
+fn the_demo_holds_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = Command::new(env!("CARGO_BIN_EXE_tandem"))
+        .args(["demo", "--once"])
+        .env("TMPDIR", folder.path())
+        .output()
+        .expect("the program starts");
+    assert_eq!(code(&output), 0, "{}", stdout(&output));
+    assert!(stdout(&output).contains("35 steps, all held"), "{}", stdout(&output));
+    assert_eq!(fs::read_dir(folder.path()).expect("our folder").count(), 0);
+}
+
+#[test]
 fn every_command_has_help_with_an_example() {
     for args in [
         &["run"][..],

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// The domain of all users.
@@ -193,7 +194,7 @@ fn provision_tandem(dir: &Path, stage: &Stage) -> Result<(), String> {
         if std::os::unix::net::UnixStream::connect(&socket).is_ok() {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        thread::sleep(Duration::from_millis(10));
     }
     let done = Command::new(&stage.tandem)
         .args(["ctl", "--socket"])

@@ -35,6 +35,13 @@ pub(super) fn ctl(args: CtlArgs) -> Exit {
 fn show(request: &Request, answer: Result<Response, CallFault>, format: Format) -> Exit {
     match answer {
         Ok(response) => {
+            if let (Some(error), Format::Text) = (&response.error, format)
+                && error.text.contains('\n')
+            {
+                // Findings keep their lines, so that the caret stands below its place.
+                error.text.lines().for_each(|it| note(safe(it)));
+                return client::exit(&response);
+            }
             let text = client::render(request, &response, format);
             // A refusal is no result, unless a program reads it.
             if response.ok || format == Format::Json {
@@ -49,6 +56,11 @@ fn show(request: &Request, answer: Result<Response, CallFault>, format: Format) 
             fault.exit()
         }
     }
+}
+
+/// A line that steers no terminal.
+fn safe(line: &str) -> String {
+    line.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()
 }
 
 fn socket(args: &CtlArgs) -> Result<PathBuf, Exit> {

@@ -50,6 +50,7 @@ impl Files {
             } else {
                 was.listeners.clone()
             },
+            own_addresses: was.own_addresses.clone(),
             // Keys that were made with a drawn secret are still under way.
             dialback_secrets: if loaded.secret_is_drawn && self.now.secret_is_drawn {
                 was.dialback_secrets.clone()

@@ -126,9 +126,11 @@ pub(super) fn ring() -> (Producer, Consumer) {
         tail: 0,
         published: 0,
         head: 0,
-        overflow: VecDeque::new(),
+        // Bounded in octets, see `post`.
+        overflow: VecDeque::with_capacity(16),
         overflow_bytes: 0,
-        boxed: VecDeque::new(),
+        // Bounded in octets, see `has_room_boxed`.
+        boxed: VecDeque::with_capacity(16),
         boxed_bytes: 0,
     };
     (producer, Consumer { ring, head: 0, published: 0, tail: 0, lent: None })

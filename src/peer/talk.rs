@@ -137,7 +137,9 @@ pub fn method(rule: PeerAuth, offer: Offer) -> Result<Method, &'static str> {
         Err("the peer offers neither EXTERNAL, or refuses it, nor dialback")
     };
     match rule {
-        PeerAuth::External if !offer.secured => Err("the rule demands certificates; there is no TLS"),
+        PeerAuth::External if !offer.secured => {
+            Err("the rule demands certificates; there is no TLS")
+        }
         PeerAuth::External if !offer.good => Err("the peer's certificate is not good"),
         PeerAuth::External if offer.external => Ok(Method::External),
         PeerAuth::External => Err("the rule demands EXTERNAL; it is not offered or was refused"),

@@ -305,18 +305,21 @@ impl<K: Copy + PartialEq> Way<K> {
     }
 
     /// When it must be looked at next.
-    pub fn next_deadline(&self) -> Moment {
+    pub fn next_deadline(&self, now: Moment) -> Moment {
         let front = self.queue.front().map_or(Moment::NEVER, |it| it.deadline);
         let first = self.verifications.first().map_or(Moment::NEVER, |it| it.deadline);
         let rest = match self.stage {
-            Stage::Usable(_) if !self.queue.is_empty() => self.prove_at,
-            Stage::Idle | Stage::Open(_) => self.used + WAY_IDLE_MAX,
+            Stage::Usable(_) if !self.queue.is_empty() && self.prove_at > now => self.prove_at,
+            Stage::Idle | Stage::Open(_) if !self.is_wanted() => self.used + WAY_IDLE_MAX,
             _ => Moment::NEVER,
         };
         self.stage_deadline.min(front).min(first).min(rest)
     }
 
-    fn take_verifications(&mut self, mut is_it: impl FnMut(&Verification) -> bool) -> Vec<Verification> {
+    fn take_verifications(
+        &mut self,
+        mut is_it: impl FnMut(&Verification) -> bool,
+    ) -> Vec<Verification> {
         self.verifications.extract_if(.., |it| is_it(it)).collect()
     }
 }
@@ -403,7 +406,7 @@ mod tests {
                 let pause = way.give_up(now, dice).unwrap();
                 let whole = Duration::from_secs(1 << round.min(6)).min(BACKOFF_MAX);
                 assert!(pause >= whole / 2 && pause <= whole, "{round}: {pause:?}");
-                assert_eq!(way.next_deadline(), now + pause);
+                assert_eq!(way.next_deadline(now), now + pause);
                 now = now + pause;
                 way.handle(Input::Retry).unwrap();
             }
@@ -427,7 +430,7 @@ mod tests {
         way.handle(Input::Wanted).unwrap();
         assert!(way.give_up(at(100), 0).unwrap() > Duration::from_secs(20));
         way.verify(Verification { deadline: at(200), ..verification("1") }).unwrap();
-        assert_eq!(way.next_deadline(), at(101));
+        assert_eq!(way.next_deadline(at(100)), at(101));
     }
 
     #[test]
@@ -437,11 +440,11 @@ mod tests {
         way.queue.push(waiting("two", at(31))).unwrap();
         way.queue.push(waiting("three", at(32))).unwrap();
         way.verify(verification("1")).unwrap();
-        assert_eq!(way.next_deadline(), at(20));
+        assert_eq!(way.next_deadline(at(1)), at(20));
         let (late, unanswered) = way.expire(at(31));
         assert_eq!(late.iter().map(|it| &*it.text).collect::<Vec<_>>(), [&b"one"[..], b"two"]);
         assert_eq!(unanswered.len(), 1);
-        assert_eq!(way.next_deadline(), at(32));
+        assert_eq!(way.next_deadline(at(31)), at(32));
         assert!(way.is_wanted() && !way.is_forgettable());
         assert_eq!(way.clear().0.len(), 1);
         assert!(way.is_forgettable());

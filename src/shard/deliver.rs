@@ -7,6 +7,7 @@ use crate::home::{Delivery, Receivers};
 use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY};
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Origin, Outcome, Outcomes};
+use crate::shard::buffers::Buffers;
 use crate::shard::conn::Role;
 use crate::shard::kernel::{ConnId, Ending, Kernel, ShardId};
 use crate::shard::outbox::{Outbox, Receipt};
@@ -104,7 +105,7 @@ impl Shard {
 
     /// Into the outbox of a receiver.
     pub(super) fn hand_to(&mut self, id: ConnId, carry: &Carry<'_>) {
-        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else {
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
             return self.bounce(carry, StanzaFault::RecipientUnavailable);
         };
         if first {
@@ -256,8 +257,7 @@ impl Shard {
             shard: self.id,
             unconfirmed,
         };
-        let spares = &mut self.buffers;
-        look(outbox, id, kernel, books, |buffer| spares.push(buffer));
+        look(outbox, id, kernel, books, &mut self.buffers);
         outbox.listed = outbox.is_owing();
         let (listed, oldest) = (outbox.listed, outbox.oldest());
         if oldest.is_some_and(|since| self.now.moment.since(since) >= IN_FLIGHT_TIME_MAX) {
@@ -293,16 +293,13 @@ pub(super) fn look<K: Kernel>(
     id: ConnId,
     kernel: &mut K,
     mut books: Books<'_>,
-    mut free: impl FnMut(Vec<u8>),
+    buffers: &mut Buffers,
 ) {
     let unacknowledged = kernel.unacknowledged(id);
     outbox.acknowledge(
         unacknowledged,
         |receipt| books.close(receipt.origin),
-        |mut buffer| {
-            buffer.clear();
-            free(buffer);
-        },
+        |buffer| buffers.give(buffer),
     );
 }
 

@@ -196,6 +196,10 @@ impl Shard {
         if !conn.streaming && matches!(conn.role, Role::PeerOut(_)) {
             return self.way_overdue(conn);
         }
+        if !conn.streaming && matches!(&conn.role, Role::PeerIn(peer) if peer.served) {
+            // XEP-0220, 2.2: it came to have a key verified, and that is done.
+            return self.close_stream(conn);
+        }
         if !conn.streaming {
             self.counters.login_timeouts += 1;
             return self.stream_fault(conn, StreamFault::ConnectionTimeout);
@@ -239,7 +243,9 @@ impl Shard {
 
     /// Appends to an outbox and marks it for this turn's flush.
     pub(super) fn write(&mut self, id: ConnId, say: impl FnOnce(&mut Vec<u8>)) {
-        let Some((outbox, first)) = self.conns.outbox_for_writing(id) else { return };
+        let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
+            return;
+        };
         say(outbox.buffer());
         if first {
             self.dirty.push(id);

@@ -8,6 +8,7 @@
 
 mod account;
 mod bound;
+mod buffers;
 mod client;
 mod conn;
 mod counters;
@@ -19,6 +20,8 @@ mod outbox;
 mod peer_dialback;
 mod peer_in;
 mod peer_out;
+#[cfg(test)]
+mod peer_tests;
 mod post;
 mod random;
 mod report;
@@ -26,6 +29,7 @@ mod services;
 pub mod settings;
 mod step;
 mod table;
+mod targets;
 mod tell;
 mod ways;
 
@@ -37,6 +41,7 @@ pub use report::{Notice, Report, StreamRow};
 use crate::home::Home;
 use crate::peer::Ways;
 use crate::shard::account::{Account, Outcomes};
+use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
 use crate::shard::post::{Posts, Verdict};
@@ -70,7 +75,7 @@ pub struct Shard {
     verdicts: Vec<(Ticket, String, String, Verdict)>,
     requests: Vec<Request>,
     /// Buffers for the next sends.
-    buffers: Vec<Vec<u8>>,
+    buffers: Buffers,
     /// Clear text of the connection at hand.
     plain: Vec<u8>,
     /// A normalised address that differs from its written form.
@@ -125,7 +130,7 @@ impl Shard {
             posts: Posts::default(),
             verdicts: Vec::new(),
             requests: Vec::new(),
-            buffers: Vec::new(),
+            buffers: Buffers::default(),
             plain: Vec::new(),
             scratch: String::new(),
             stopping: false,

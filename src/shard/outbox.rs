@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES};
 use crate::shard::account::Origin;
+use crate::shard::buffers::Buffers;
 use crate::time::Moment;
 
 /// The sending half of a connection.
@@ -52,6 +53,21 @@ struct Flight {
 }
 
 impl Outbox {
+    /// An idle outbox holds no buffer: it gets one of those that go round when there is something
+    /// to say.
+    pub(super) fn make_room(&mut self, buffers: &mut Buffers) {
+        if self.waiting.capacity() == 0 {
+            self.waiting = buffers.take();
+        }
+    }
+
+    /// Nothing was said after all: the buffer goes on to somebody else.
+    pub(super) fn leave_room(&mut self, buffers: &mut Buffers) {
+        if self.waiting.is_empty() {
+            buffers.give(std::mem::take(&mut self.waiting));
+        }
+    }
+
     /// The buffer to append to; the caller calls [`Outbox::receipt`] behind each accountable
     /// stanza.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
@@ -113,9 +129,9 @@ impl Outbox {
     }
 
     /// Takes what waits for a send in clear text: the octets come back by [`Outbox::sent`].
-    pub(crate) fn take_plain(&mut self, spare: Vec<u8>) -> Vec<u8> {
-        debug_assert!(!self.sending && spare.is_empty());
-        let bytes = std::mem::replace(&mut self.waiting, spare);
+    pub(crate) fn take_plain(&mut self) -> Vec<u8> {
+        debug_assert!(!self.sending);
+        let bytes = std::mem::take(&mut self.waiting);
         self.waiting_start += bytes.len() as u64;
         self.wire_written += bytes.len() as u64;
         self.sending = true;
@@ -134,16 +150,15 @@ impl Outbox {
     /// buffer that is not needed comes back. Nothing is taken if nothing goes on the wire.
     pub(crate) fn take_sealed(
         &mut self,
-        spare: Vec<u8>,
         wire: &mut Vec<u8>,
         seal: impl FnOnce(&[u8], &mut Vec<u8>),
     ) -> Vec<u8> {
-        debug_assert!(!self.sending && spare.is_empty() && wire.is_empty());
+        debug_assert!(!self.sending && wire.is_empty());
         seal(&self.waiting, wire);
         if wire.is_empty() {
-            return spare;
+            return Vec::new();
         }
-        let plain = std::mem::replace(&mut self.waiting, spare);
+        let plain = std::mem::take(&mut self.waiting);
         let start = self.waiting_start;
         self.waiting_start += plain.len() as u64;
         self.wire_written += wire.len() as u64;
@@ -248,7 +263,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.buffer().extend_from_slice(b"<header>");
         add(&mut outbox, "<one/>");
-        let bytes = outbox.take_plain(Vec::new());
+        let bytes = outbox.take_plain();
         assert_eq!(bytes, b"<header><one/>");
         assert_eq!(acknowledged(&mut outbox, 0), 0, "the send is still out");
         add(&mut outbox, "<two/>");
@@ -263,7 +278,7 @@ mod tests {
         let mut outbox = Outbox::default();
         add(&mut outbox, "<one/>");
         let mut wire = Vec::new();
-        let plain = outbox.take_sealed(Vec::new(), &mut wire, |p, w| {
+        let plain = outbox.take_sealed(&mut wire, |p, w| {
             w.extend_from_slice(&[b"##", p, b"##"].concat());
         });
         assert_eq!((wire.as_slice(), plain.len()), (&b"##<one/>##"[..], 0));
@@ -280,7 +295,7 @@ mod tests {
     fn octets_on_nobodys_account_are_not_kept() {
         let mut outbox = Outbox::default();
         outbox.buffer().extend_from_slice(b"<stream>");
-        let bytes = outbox.take_plain(Vec::new());
+        let bytes = outbox.take_plain();
         assert_eq!(outbox.sent(bytes), b"<stream>", "back to the pool");
         assert!(outbox.lost().is_empty());
     }

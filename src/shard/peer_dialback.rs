@@ -99,7 +99,7 @@ impl Shard {
     }
 
     /// `from` asks whether we (`to`) made a key for its stream `id` (XEP-0220, 2.3).
-    fn key_asked(&mut self, conn: &Conn, from: &str, to: &str, id: &str, key: &str) {
+    fn key_asked(&mut self, conn: &mut Conn, from: &str, to: &str, id: &str, key: &str) {
         let refused = if self.lacks_tls(conn) {
             Some(Condition::PolicyViolation)
         } else if self.settings.domain(to).is_none() {
@@ -107,6 +107,9 @@ impl Shard {
         } else {
             None
         };
+        if let Role::PeerIn(peer) = &mut conn.role {
+            peer.served = true;
+        }
         let judged = self.secrets().check(key, from, to, id);
         self.write(conn.id, |out| match (refused, judged) {
             (Some(condition), _) => dialback::verify_error(out, to, from, id, condition),
@@ -121,8 +124,7 @@ impl Shard {
         let Role::PeerIn(peer) = &mut conn.role else { return };
         if let Some(condition) = refused {
             self.counters.dialback_failed += 1;
-            return self
-                .write(conn.id, |out| dialback::result_error(out, &to, &from, condition));
+            return self.write(conn.id, |out| dialback::result_error(out, &to, &from, condition));
         }
         match peer.pair(&from, &to) {
             Some(pair) if pair.proved => {

@@ -39,6 +39,8 @@ pub(crate) struct PeerIn {
     lang: Option<Box<str>>,
     /// What its certificates show, if it showed any.
     pub(super) verdict: Option<Box<tls::Verdict>>,
+    /// It asked for a verdict on a key of ours: a good reason to come and not to prove anything.
+    pub(super) served: bool,
     /// EXTERNAL was offered.
     external: bool,
     attempts: u8,
@@ -71,6 +73,7 @@ impl PeerIn {
             far: None,
             lang: None,
             verdict: None,
+            served: false,
             external: false,
             attempts: 0,
             octets: 0,
@@ -254,9 +257,7 @@ impl Shard {
         }
         peer.octets += frame.len() as u64;
         peer.elements += stanza.elements;
-        if !proved
-            && (peer.octets > PRELOGIN_OCTETS_MAX || peer.elements > PRELOGIN_ELEMENTS_MAX)
-        {
+        if !proved && (peer.octets > PRELOGIN_OCTETS_MAX || peer.elements > PRELOGIN_ELEMENTS_MAX) {
             self.counters.prelogin_limits += 1;
             return self.stream_fault(conn, StreamFault::PolicyViolation);
         }
@@ -412,8 +413,7 @@ impl Shard {
         to: AddressRef<'_>,
     ) {
         let Role::PeerIn(peer) = &conn.role else { return };
-        let edits =
-            Edits { lang: peer.lang.as_deref(), exchange: true, ..Edits::default() };
+        let edits = Edits { lang: peer.lang.as_deref(), exchange: true, ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
         let purpose = Purpose::read(kind, stanza.type_.map(|t| t.raw(frame)));
         let whole = kind != Kind::Iq || purpose.is_some_and(|it| is_whole_iq(stanza, it));

@@ -365,7 +365,9 @@ impl Shard {
             Outcome::Valid => self.way_proved(conn),
             Outcome::Invalid => {
                 // XEP-0220, 2.1.1: another target would say the same.
-                self.way_troubled(conn, "dialback", || "the peer called our key invalid".to_owned());
+                self.way_troubled(conn, "dialback", || {
+                    "the peer called our key invalid".to_owned()
+                });
                 self.way_end(conn, StreamEnd::Bounce(StanzaFault::InternalServerError));
             }
             Outcome::Error(condition) => {

@@ -136,13 +136,17 @@ impl Shard {
                         Role::PeerIn(_) => self.peer_element(conn, frame, &stanza),
                         Role::PeerOut(_) => self.way_element(conn, frame, &stanza),
                     }
-                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established())
-                        && at < bytes.len()
-                    {
+                    if conn.tls.as_ref().is_some_and(|tls| !tls.is_established()) {
                         // RFC 6120, 5.4.3.3: nothing may be sent between <starttls/> and the
                         // handshake; octets that are would be read as if TLS had protected them.
-                        self.counters.pipelined_before_tls += 1;
-                        self.close(conn, Ending::Abort);
+                        // Blanks say nothing, and go-xmpp ends its <starttls/> with a line feed.
+                        let rest = bytes.get(at..).unwrap_or_default();
+                        if rest.iter().all(u8::is_ascii_whitespace) {
+                            at = bytes.len();
+                        } else {
+                            self.counters.pipelined_before_tls += 1;
+                            self.close(conn, Ending::Abort);
+                        }
                     }
                 }
                 Ok(Framed::Whitespace(length)) => at += length,
@@ -185,10 +189,10 @@ impl Shard {
     }
 
     fn sent(&mut self, id: ConnId, buffer: Vec<u8>) {
-        let Some(outbox) = self.conns.outbox(id) else { return self.recycle(buffer) };
+        let Some(outbox) = self.conns.outbox(id) else { return self.buffers.give(buffer) };
         let spare = outbox.sent(buffer);
         let low = outbox.is_low();
-        self.recycle(spare);
+        self.buffers.give(spare);
         if low {
             self.way_has_room(id);
         }
@@ -207,18 +211,6 @@ impl Shard {
         if more || finish {
             self.mark(id);
         }
-    }
-
-    /// A buffer nobody needs any more.
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() == 0
-            || buffer.capacity() > SEND_BUFFER_KEEP_BYTES
-            || self.buffers.len() >= SEND_BUFFERS_MAX
-        {
-            return;
-        }
-        buffer.clear();
-        self.buffers.push(buffer);
     }
 
     fn fire_timers(&mut self) {
@@ -274,19 +266,18 @@ impl Shard {
                 unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
             };
             let buffers = &mut self.buffers;
-            look(outbox, id, kernel, books, |buffer| buffers.push(buffer));
+            look(outbox, id, kernel, books, buffers);
         }
-        let spare = self.buffers.pop().unwrap_or_default();
         match conn.tls.as_mut() {
             None if outbox.waiting_bytes() > 0 => {
-                let bytes = outbox.take_plain(spare);
+                let bytes = outbox.take_plain();
                 kernel.send(id, bytes);
             }
-            None => self.buffers.push(spare),
+            None => {}
             Some(tls) => {
-                let mut wire = self.buffers.pop().unwrap_or_default();
+                let mut wire = self.buffers.take();
                 // What was written before the handshake (<proceed/>) went out in clear text.
-                let plain = outbox.take_sealed(spare, &mut wire, |plain, wire| {
+                let plain = outbox.take_sealed(&mut wire, |plain, wire| {
                     if !tls.is_established() {
                         wire.extend_from_slice(plain);
                     }
@@ -295,15 +286,16 @@ impl Shard {
                         wire.clear();
                     }
                 });
-                self.recycle(plain);
+                self.buffers.give(plain);
                 if wire.is_empty() {
-                    self.recycle(wire);
+                    self.buffers.give(wire);
                 } else {
                     kernel.send(id, wire);
                 }
             }
         }
         let Some((conn, outbox)) = self.conns.flushing(id) else { return };
+        outbox.leave_room(&mut self.buffers);
         if let Some(ending) = conn.closing
             && outbox.is_empty()
         {

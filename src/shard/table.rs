@@ -3,6 +3,7 @@
 //! A connection is taken out while its frames are worked on and put back afterwards, so that what
 //! it says may touch everything else of the shard. Its outbox stays: anybody may write to it.
 
+use crate::shard::buffers::Buffers;
 use crate::shard::conn::Conn;
 use crate::shard::kernel::ConnId;
 use crate::shard::outbox::Outbox;
@@ -72,9 +73,14 @@ impl Table {
     }
 
     /// The outbox to write to; true: it was not marked for this turn's flush before.
-    pub(crate) fn outbox_for_writing(&mut self, id: ConnId) -> Option<(&mut Outbox, bool)> {
+    pub(crate) fn outbox_for_writing(
+        &mut self,
+        id: ConnId,
+        buffers: &mut Buffers,
+    ) -> Option<(&mut Outbox, bool)> {
         let slot = self.slot(id)?;
         let first = !std::mem::replace(&mut slot.dirty, true);
+        slot.outbox.make_room(buffers);
         Some((&mut slot.outbox, first))
     }
 

@@ -92,6 +92,8 @@ def main():
     options = arguments()
     sys.path.insert(0, str(HERE))
     sys.dont_write_bytecode = True
+    if options.near == "tandem" and not options.list and not os.access(options.binary, os.X_OK):
+        sys.exit(f"{options.binary} is not there: cargo build --release")
     if not options.list and INSIDE not in os.environ:
         enter_namespace()
     import scenarios

@@ -225,6 +225,7 @@ fn settings(shards: u16) -> Settings {
     Settings {
         version: 1,
         shards,
+        own_addresses: Vec::new(),
         listeners: vec![
             Listener { party: Party::Client, security: Security::Optional },
             Listener { party: Party::Peer, security: Security::Optional },

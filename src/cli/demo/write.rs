@@ -48,7 +48,13 @@ pub(super) fn commented() -> String {
                 }
                 match value {
                     Some((name, value)) => text.push_str(&format!("{name} = {value}\n")),
-                    None if i == 0 => text.push_str(&format!("# {} : {}\n", row.name, row.default)),
+                    // A default that can be written is shown as it would be.
+                    None if i == 0 && is_toml(row.default) => {
+                        text.push_str(&format!("# {} = {}\n", row.name, row.default));
+                    }
+                    None if i == 0 => {
+                        text.push_str(&format!("# {}, if absent: {}\n", row.name, row.default));
+                    }
                     None => {}
                 }
             }
@@ -56,6 +62,12 @@ pub(super) fn commented() -> String {
     }
     text.push_str(PEERS);
     text
+}
+
+fn is_toml(default: &str) -> bool {
+    default.parse::<u32>().is_ok()
+        || ["true", "false"].contains(&default)
+        || (default.starts_with('"') && default.ends_with('"'))
 }
 
 type Entry = (&'static str, &'static [(&'static str, &'static str)]);

@@ -135,6 +135,8 @@ impl Framer {
                 Ok(Next::Whitespace(chars::blanks(buf, 1)))
             }
             (Phase::Elements, [b'<', b'/', ..]) => self.close(buf),
+            // RFC 6120, 11.1: comments, instructions and DTDs, between stanzas as within them.
+            (Phase::Elements, [b'<', b'!' | b'?', ..]) => Err(StreamFault::RestrictedXml),
             (Phase::Elements, [b'<', ..]) => {
                 let mut stanza = Stanza::default();
                 match scan::scan(buf, self.setting, limits, &mut stanza) {
@@ -183,6 +185,9 @@ impl Framer {
         }
         if whole.starts_with(b"</") {
             return self.close(buf);
+        }
+        if matches!(whole, [b'<', b'!' | b'?', ..]) {
+            return Err(StreamFault::RestrictedXml);
         }
         let mut stanza = Stanza::default();
         match scan::scan(whole, self.setting, limits, &mut stanza).map_err(named)? {
