@@ -233,7 +233,6 @@ fn settings(shards: u16) -> Settings {
         ],
         domains: DOMAINS.iter().map(|n| Domain { name: (*n).to_owned(), plain: false }).collect(),
         tls,
-        own_addresses: Vec::new(),
         policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),
         dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],
         scram_secret: b"another secret of thirty-two oct".to_vec(),
