@@ -3,9 +3,7 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{
-    FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY,
-};
+use crate::limits::{FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
