@@ -72,7 +72,7 @@ impl Shard {
     /// Where a stanza goes: to us, to a local user, to another domain.
     pub(super) fn route(&mut self, carry: &Carry<'_>) {
         if self.settings.domain(carry.to.domain()).is_none() {
-            return self.to_peer(carry);
+            return self.route_out(carry);
         }
         if carry.to.local().is_none() {
             return self.serve(carry);
@@ -137,7 +137,7 @@ impl Shard {
     }
 
     /// To another domain, through the shard that owns the way there.
-    fn to_peer(&mut self, carry: &Carry<'_>) {
+    fn route_out(&mut self, carry: &Carry<'_>) {
         if !self.settings.policy.verdict(carry.to.domain()).0.allow {
             self.counters.policy_denied += 1;
             return self.bounce(carry, StanzaFault::NotAllowed);

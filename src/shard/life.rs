@@ -41,8 +41,8 @@ impl Shard {
     }
 
     /// A client whose home is here, handed over by the shard that accepted it.
-    pub(super) fn arrived(&mut self, id: ConnId, parcel: Box<Parcel>) {
-        let Parcel { mut conn, mut outbox, bind_id } = *parcel;
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: Parcel) {
+        let Parcel { mut conn, mut outbox, bind_id } = parcel;
         outbox.arrived();
         conn.id = id;
         conn.armed = Moment::NEVER;

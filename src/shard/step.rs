@@ -48,7 +48,7 @@ impl Shard {
             Event::Sent { conn, buffer } => self.sent(conn, buffer),
             Event::Posted { from, record } => self.posted(from, record),
             Event::Accepted { conn, listener, remote } => self.accepted(conn, listener, remote),
-            Event::Arrived { conn, parcel } => self.arrived(conn, parcel),
+            Event::Arrived { conn, parcel } => self.arrived(conn, *parcel),
             Event::Connected { conn, ticket, remote } => self.connected(conn, ticket, remote),
             Event::ConnectFailed { ticket, reason } => self.connect_failed(ticket, reason),
             Event::Gone { conn, unacknowledged, .. } => self.gone(conn, unacknowledged),
