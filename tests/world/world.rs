@@ -101,14 +101,9 @@ impl World {
             let happening = entry.remove();
             self.core.happen(happening);
         }
-        for shard in 0..self.shards.len() {
-            if self.deadlines[shard] <= now {
-                self.turn(shard);
-            }
-        }
     }
 
-    /// Turns of all shards that have something to hear, in an order that the seed gives.
+    /// Turns of all shards that have something to hear or to do now, in an order that the seed gives.
     fn turns(&mut self) {
         loop {
             let now = self.core.now;
