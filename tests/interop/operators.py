@@ -122,7 +122,7 @@ async def shows(world):
     words = body("a stream to see")
     alice.say(carol.full, words)
     await carol.hears(alice.full, words, seconds=40)
-    for word, wanted in (("status", "stage"), ("domains", near.domain), ("streams", alice.full),
+    for word, wanted in (("status", "accounts"), ("domains", near.domain), ("streams", alice.full),
                          ("streams", world.far.domain)):
         done = near.ctl(word)
         if done.returncode != 0 or wanted not in done.stdout:
