@@ -65,6 +65,8 @@ pub const SEND_BUFFER_KEEP_BYTES: usize = 4_096;
 
 /// What nobody acknowledged is looked at this often.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
+/// Octets of answers that wait for room in other shards' rings.
+pub const POSTS_KEPT_BYTES_MAX: usize = 1_048_576;
 /// What found no room in another shard's ring is offered again after this.
 pub const POST_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Nothing stays in flight longer: one budget per stanza, from the framer on.

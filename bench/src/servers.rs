@@ -249,7 +249,7 @@ fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), String> {
         if Instant::now() > end {
             return Err(format!("does not listen on {address}"));
         }
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ impl Shard {
         match stanza.to {
             None => {
                 self.account.take(kind);
-                self.to_oneself(conn.id, &mut carry);
+                self.without_to(conn.id, &mut carry);
             }
             Some(to) => match AddressRef::parse(&to.value(frame), &mut scratch) {
                 Err(_) => self.refuse(conn.id, kind, frame, stanza, StanzaFault::JidMalformed),
@@ -70,7 +70,7 @@ impl Shard {
     }
 
     /// A stanza without `to` (RFC 6120, 10.3).
-    fn to_oneself(&mut self, id: ConnId, carry: &mut Carry<'_>) {
+    fn without_to(&mut self, id: ConnId, carry: &mut Carry<'_>) {
         carry.to = carry.from.without_resource();
         match (carry.kind, carry.purpose) {
             (Kind::Presence, Purpose::Available | Purpose::Unavailable) => {

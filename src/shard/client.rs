@@ -129,7 +129,7 @@ impl Shard {
         self.write(conn.id, |out| out.extend_from_slice(&text));
     }
 
-    fn login_features(&mut self, conn: &mut Conn) {
+    fn login_features(&mut self, conn: &Conn) {
         let Role::Login(login) = &conn.role else { return };
         let domain = login.domain.as_deref().and_then(|d| self.settings.domain(d));
         let mut mechanisms = Vec::new();

@@ -5,6 +5,7 @@
 use crate::envelope::Kind;
 use crate::shard::account::Account;
 use crate::shard::kernel::NetCounters;
+use crate::shard::report::Figure;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::sasl::SaslFault;
 
@@ -83,9 +84,6 @@ impl Default for Counters {
         }
     }
 }
-
-/// A metric's name, its labels, its value.
-pub(crate) type Figure = (&'static str, Vec<(&'static str, &'static str)>, u64);
 
 impl Counters {
     /// Everything as metrics. Counters end in `_total`, the rest are gauges.

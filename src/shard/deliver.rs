@@ -4,12 +4,12 @@
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
 use crate::home::{Delivery, Receivers};
-use crate::limits::SWEEP_EVERY;
+use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY};
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Origin, Outcome, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::conn::Role;
-use crate::shard::kernel::{ConnId, Kernel, ShardId};
+use crate::shard::kernel::{ConnId, Ending, Kernel, ShardId};
 use crate::shard::outbox::{Outbox, Receipt};
 use crate::shard::post::Record;
 use crate::shard::{Shard, Timer};
@@ -72,7 +72,7 @@ impl Shard {
     /// Where a stanza goes: to us, to a local user, to another domain.
     pub(super) fn route(&mut self, carry: &Carry<'_>) {
         if self.settings.domain(carry.to.domain()).is_none() {
-            return self.to_peer(carry);
+            return self.route_out(carry);
         }
         if carry.to.local().is_none() {
             return self.serve(carry);
@@ -137,7 +137,7 @@ impl Shard {
     }
 
     /// To another domain, through the shard that owns the way there.
-    fn to_peer(&mut self, carry: &Carry<'_>) {
+    fn route_out(&mut self, carry: &Carry<'_>) {
         if !self.settings.policy.verdict(carry.to.domain()).0.allow {
             self.counters.policy_denied += 1;
             return self.bounce(carry, StanzaFault::NotAllowed);
@@ -204,19 +204,23 @@ impl Shard {
             return self.outcome(Some(origin), Outcome::ByRule);
         };
         let purpose = Purpose::read(origin.kind, stanza.type_.map(|t| t.raw(written)));
+        // Another receiver gets time of his own, unless all of it is used up.
+        let late = self.now.moment.since(receipt.since) >= IN_FLIGHT_TIME_MAX;
         let carry = Carry {
             origin: Some(origin),
-            since: receipt.since,
+            since: self.now.moment,
             kind: origin.kind,
             purpose: purpose.unwrap_or(Purpose::Normal),
             from,
             to,
             text: Text::Written(written),
         };
-        if self.settings.domain(to.domain()).is_some() {
-            self.deliver(&carry);
-        } else {
+        if self.settings.domain(to.domain()).is_none() {
             self.bounce(&carry, StanzaFault::RemoteServerTimeout);
+        } else if late {
+            self.bounce(&carry, StanzaFault::RecipientUnavailable);
+        } else {
+            self.deliver(&carry);
         }
     }
 
@@ -228,6 +232,16 @@ impl Shard {
         } else if let Some(outcomes) = self.outcomes.get_mut(usize::from(origin.shard)) {
             outcomes.add(origin.kind, outcome);
         }
+    }
+
+    /// The far end has taken nothing for as long as a stanza may be in flight.
+    fn stalled(&mut self, id: ConnId) {
+        let Some(mut conn) = self.conns.take(id) else { return };
+        if conn.closing != Some(Ending::Abort) {
+            self.counters.stalled += 1;
+            self.close(&mut conn, Ending::Abort);
+        }
+        self.conns.put_back(conn);
     }
 
     /// What this connection's far end has acknowledged by now; false: it owes nothing any more.
@@ -245,7 +259,11 @@ impl Shard {
         };
         look(outbox, id, kernel, books, &mut self.buffers);
         outbox.listed = outbox.is_owing();
-        outbox.listed
+        let (listed, oldest) = (outbox.listed, outbox.oldest());
+        if oldest.is_some_and(|since| self.now.moment.since(since) >= IN_FLIGHT_TIME_MAX) {
+            self.stalled(id);
+        }
+        listed
     }
 }
 

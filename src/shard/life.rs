@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::limits::{
-    IDLE_BEFORE_PING, IN_FLIGHT_TIME_MAX, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX,
+    IDLE_BEFORE_PING, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX,
 };
 use crate::policy::Security;
 use crate::shard::client::Login;
@@ -41,8 +41,8 @@ impl Shard {
     }
 
     /// A client whose home is here, handed over by the shard that accepted it.
-    pub(super) fn arrived(&mut self, id: ConnId, parcel: Box<Parcel>) {
-        let Parcel { mut conn, mut outbox, bind_id } = *parcel;
+    pub(super) fn arrived(&mut self, id: ConnId, parcel: Parcel) {
+        let Parcel { mut conn, mut outbox, bind_id } = parcel;
         outbox.arrived();
         conn.id = id;
         conn.armed = Moment::NEVER;
@@ -203,12 +203,6 @@ impl Shard {
         if !conn.streaming {
             self.counters.login_timeouts += 1;
             return self.stream_fault(conn, StreamFault::ConnectionTimeout);
-        }
-        let oldest = self.conns.outbox(conn.id).and_then(|outbox| outbox.oldest());
-        if oldest.is_some_and(|since| self.now.moment.since(since) >= IN_FLIGHT_TIME_MAX) {
-            // The far end has taken nothing for as long as a stanza may be in flight.
-            self.counters.stalled += 1;
-            return self.close(conn, Ending::Abort);
         }
         let silence = self.now.moment.since(conn.heard);
         if silence >= IDLE_BEFORE_PING {

@@ -36,7 +36,7 @@ mod ways;
 use std::sync::Arc;
 
 pub use conn::Parcel;
-pub use report::{Notice, Report, StreamRow};
+pub use report::{Figure, Notice, Report, StreamRow};
 
 use crate::home::Home;
 use crate::peer::Ways;

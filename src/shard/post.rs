@@ -5,6 +5,7 @@
 
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
+use crate::limits::POSTS_KEPT_BYTES_MAX;
 use crate::shard::Shard;
 use crate::shard::account::{Origin, Outcome, Outcomes};
 use crate::shard::deliver::{Carry, Text};
@@ -69,6 +70,14 @@ pub(super) enum Verdict {
 impl Posts {
     pub(super) fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Keeps a record for the next turn, while there are few.
+    fn keep(&mut self, to: ShardId, record: &[u8]) {
+        if self.bytes.len() < POSTS_KEPT_BYTES_MAX {
+            self.bytes.extend_from_slice(record);
+            self.ends.push((to, self.bytes.len()));
+        }
     }
 
     /// A stanza for another shard; `exchange` writes it for a peer's stream.
@@ -246,6 +255,10 @@ impl Shard {
         self.counters.mesh_full += 1;
         let Some((tag, rest)) = record.split_first() else { return };
         match Record::ALL.get(usize::from(*tag)) {
+            // An answer of ours: nobody would hear that it was lost, so it is offered again.
+            Some(Record::Stanza | Record::Outbound) if rest.get(2) == Some(&0) => {
+                self.posts.keep(to, record);
+            }
             Some(Record::Stanza | Record::Outbound) => self.with_carry(rest, |shard, carry| {
                 shard.bounce(carry, StanzaFault::ResourceConstraint);
             }),
@@ -266,8 +279,8 @@ impl Shard {
                     self.verified(verify.ticket, &verify.near, &verify.far, failed);
                 }
             }
-            // The waiting stream's own time-out answers for it.
-            Some(Record::Verified | Record::Heard) | None => {}
+            Some(Record::Verified | Record::Heard) => self.posts.keep(to, record),
+            None => {}
         }
     }
 }

@@ -1,13 +1,15 @@
 //! What a shard tells about itself: counters, the account, streams. Plain data for the control
 //! thread to merge; nobody else reads a shard's memory.
 
+/// A metric's name, its labels by name, its value. Counters end in `_total`.
+pub type Figure = (&'static str, Vec<(&'static str, &'static str)>, u64);
+
 /// A snapshot of one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub shard: u16,
-    /// `(metric name, labels as (name, value) pairs, value)`, counters end in `_total`.
     /// The closed set of names stands in `counters.rs`; the control thread sums over shards.
-    pub figures: Vec<(&'static str, Vec<(&'static str, &'static str)>, u64)>,
+    pub figures: Vec<Figure>,
     /// One row per stream, if asked for.
     pub streams: Vec<StreamRow>,
 }

@@ -3,9 +3,7 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{
-    FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SEND_BUFFER_KEEP_BYTES, SEND_BUFFERS_MAX, SWEEP_EVERY,
-};
+use crate::limits::{FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -35,7 +33,7 @@ impl Shard {
     /// if other shards had no room for what they must hear.
     fn deadline(&self) -> Moment {
         let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
-        if !self.dirty.is_empty() {
+        if !self.dirty.is_empty() || !self.verdicts.is_empty() {
             self.now.moment
         } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
             timer.min(self.now.moment + POST_AGAIN_AFTER)
@@ -50,7 +48,7 @@ impl Shard {
             Event::Sent { conn, buffer } => self.sent(conn, buffer),
             Event::Posted { from, record } => self.posted(from, record),
             Event::Accepted { conn, listener, remote } => self.accepted(conn, listener, remote),
-            Event::Arrived { conn, parcel } => self.arrived(conn, parcel),
+            Event::Arrived { conn, parcel } => self.arrived(conn, *parcel),
             Event::Connected { conn, ticket, remote } => self.connected(conn, ticket, remote),
             Event::ConnectFailed { ticket, reason } => self.connect_failed(ticket, reason),
             Event::Gone { conn, unacknowledged, .. } => self.gone(conn, unacknowledged),

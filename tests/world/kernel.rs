@@ -630,7 +630,7 @@ impl Kernel for Turn<'_> {
             return Err(Box::new(question));
         }
         let now = self.core.now;
-        for (after, answer) in self.core.control.ask(now, self.shard, question) {
+        if let Some((after, answer)) = self.core.control.ask(now, self.shard, question) {
             self.core.later(after, Happening::Heard(self.shard, Heard::Answered(answer)));
         }
         Ok(())

@@ -9,6 +9,7 @@ mod kernel;
 mod random;
 mod scene;
 mod scram;
+mod storm;
 mod world;
 mod xml;
 
@@ -39,14 +40,7 @@ fn scenes() {
             let why = match played {
                 Ok(Ok(())) => continue,
                 Ok(Err(why)) => why,
-                Err(panic) => format!(
-                    "panic: {}",
-                    panic
-                        .downcast_ref::<String>()
-                        .map(String::as_str)
-                        .or_else(|| panic.downcast_ref::<&str>().copied())
-                        .unwrap_or("?")
-                ),
+                Err(panic) => said(&*panic),
             };
             failures.push(format!("{name} (seed {seed}, {cut:?}): {why}"));
             break;
@@ -61,4 +55,28 @@ fn scenes() {
         failures.join("\n\n"),
         names.join("\n")
     );
+}
+
+/// Fifty seeds, or the one of `STORM_SEED`.
+#[test]
+fn storm() {
+    let seeds = match std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 1..51,
+    };
+    let mut failures = Vec::new();
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| storm::rage(seed))) {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => failures.push(format!("STORM_SEED={seed}: {why}")),
+            Err(panic) => failures.push(format!("STORM_SEED={seed}: {}", said(&*panic))),
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// What a panic said.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    format!("panic: {}", text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("?"))
 }

@@ -101,18 +101,15 @@ impl World {
             let happening = entry.remove();
             self.core.happen(happening);
         }
-        for shard in 0..self.shards.len() {
-            if self.deadlines[shard] <= now {
-                self.turn(shard);
-            }
-        }
     }
 
-    /// Turns of all shards that have something to hear, in an order that the seed gives.
+    /// Turns of all shards that have something to hear or to do now, in an order that the seed gives.
     fn turns(&mut self) {
         loop {
-            let ready: Vec<usize> =
-                (0..self.shards.len()).filter(|i| !self.core.sides[*i].inbox.is_empty()).collect();
+            let now = self.core.now;
+            let ready: Vec<usize> = (0..self.shards.len())
+                .filter(|i| !self.core.sides[*i].inbox.is_empty() || self.deadlines[*i] <= now)
+                .collect();
             if ready.is_empty() {
                 return;
             }
