@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::limits::{
-    IDLE_BEFORE_PING, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX,
-};
+use crate::limits::{IDLE_BEFORE_PING, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX};
 use crate::policy::Security;
 use crate::shard::client::Login;
 use crate::shard::conn::{Conn, Parcel, Role};
