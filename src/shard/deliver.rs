@@ -165,7 +165,7 @@ impl Shard {
         if owner == self.id {
             let mut text = Vec::new();
             match carry.text.append_exchanged(&mut text) {
-                Ok(_) => self.to_way(&Carry { text: Text::Written(&text), ..carry.clone() }),
+                Ok(_) => self.onto_way(&Carry { text: Text::Written(&text), ..carry.clone() }),
                 Err(_) => self.bounce(carry, StanzaFault::NotAcceptable),
             }
         } else if self.posts.stanza(owner, Record::Outbound, carry, true).is_err() {

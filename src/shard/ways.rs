@@ -24,7 +24,7 @@ use crate::xmpp::fault::StanzaFault;
 
 impl Shard {
     /// A stanza for another domain, written for its stream; this shard owns the way.
-    pub(super) fn to_way(&mut self, carry: &Carry<'_>) {
+    pub(super) fn onto_way(&mut self, carry: &Carry<'_>) {
         let Text::Written(text) = carry.text else {
             unreachable!("whoever routes to a way writes for its stream")
         };
