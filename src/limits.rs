@@ -106,6 +106,8 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub const WAY_IDLE_MAX: Duration = Duration::from_secs(600);
 /// Domain pairs proven on one inbound stream.
 pub const PAIRS_PER_STREAM_MAX: usize = 64;
+/// Of these, shown and not judged yet: each makes us look up a domain of the stranger's choice.
+pub const PAIRS_UNPROVEN_MAX: usize = 4;
 /// Verifications that wait for one authoritative server.
 pub const VERIFIES_PER_WAY_MAX: usize = 256;
 
@@ -192,7 +194,7 @@ pub const QUESTIONS_OPEN_MAX: usize = 8_192;
 /// Answers and orders that wait for room in the lane to one shard.
 pub const LANE_BACKLOG_MAX: usize = 16_384;
 /// Domains that are being looked up.
-pub const RESOLVE_MAX: usize = 256;
+pub const RESOLVE_MAX: usize = 1_024;
 /// Answers of DNS that are kept until their TTL ends.
 pub const DNS_CACHE_MAX: u64 = 4_096;
 /// The longest a DNS answer is kept whatever its TTL says, in seconds.

@@ -191,7 +191,9 @@ impl Node {
                 Answer::Password { ticket, good: Err(Unavailable) }
             }
             Question::Resolve { ticket, .. } => lookup_refused(ticket),
-            Question::Addresses { ticket, .. } => Answer::Addresses { ticket, addresses: None },
+            Question::Addresses { ticket, host } => {
+                Answer::Addresses { ticket, host, addresses: None }
+            }
             Question::Judge { ticket, .. } => {
                 Answer::Judged { ticket, verdict: Box::new(verdict_refused()) }
             }
@@ -210,7 +212,8 @@ impl Node {
             }
             Question::Resolve { ticket, domain } => self.resolve(ticket, &domain).await,
             Question::Addresses { ticket, host } => {
-                Answer::Addresses { ticket, addresses: self.addresses(&host).await }
+                let addresses = self.addresses(&host).await;
+                Answer::Addresses { ticket, host, addresses }
             }
             Question::Judge { ticket, chain, usage } => {
                 Answer::Judged { ticket, verdict: Box::new(self.verdict(chain, usage).await) }

@@ -117,6 +117,11 @@ impl Plan {
         Step::Exhausted(self.end)
     }
 
+    /// The host whose addresses are being looked up.
+    pub fn asked(&self) -> Option<&str> {
+        self.asked.as_ref().map(|host| host.name.as_str())
+    }
+
     /// The addresses of the host that was asked for; `None` if the lookup failed. Both families take turns,
     /// IPv6 first (RFC 8305, 4), in the order they came in.
     pub fn resolved(

@@ -118,8 +118,9 @@ pub enum Answer {
     Password { ticket: Ticket, good: Result<bool, Unavailable> },
     /// What the domain's two SRV names have.
     Resolved { ticket: Ticket, direct: dns::Answer, starttls: dns::Answer },
-    /// Both families, at most 64; `None`: the name servers did not answer.
-    Addresses { ticket: Ticket, addresses: Option<Vec<IpAddr>> },
+    /// Both families, at most 64; `None`: the name servers did not answer. The host comes back, so
+    /// that a late answer is not taken for that of another host.
+    Addresses { ticket: Ticket, host: String, addresses: Option<Vec<IpAddr>> },
     /// What the chain shows.
     Judged { ticket: Ticket, verdict: Box<tls::Verdict> },
 }

@@ -5,7 +5,7 @@
 //! is judged here and now, since nothing is remembered of it.
 
 use crate::address::prepare_domain;
-use crate::limits::{DIALBACK_TIME_MAX, PAIRS_PER_STREAM_MAX};
+use crate::limits::{DIALBACK_TIME_MAX, PAIRS_PER_STREAM_MAX, PAIRS_UNPROVEN_MAX};
 use crate::policy::{PeerAuth, Security};
 use crate::route::shard_of_domain;
 use crate::shard::Shard;
@@ -167,6 +167,10 @@ impl Shard {
             return Some(Condition::ItemNotFound);
         }
         let rule = self.settings.policy.verdict(from).0;
+        if conn.tls.is_none() && rule.security != Security::Optional {
+            // The listener may do without TLS; this domain may not.
+            return Some(Condition::PolicyViolation);
+        }
         if !rule.allow || self.settings.domain(from).is_some() {
             // Nobody outside speaks for a domain of ours, and denied ones don't speak at all.
             self.counters.policy_denied += 1;
@@ -175,8 +179,10 @@ impl Shard {
         if rule.auth == PeerAuth::External {
             return Some(Condition::NotAuthorized);
         }
-        (peer.pairs.len() >= PAIRS_PER_STREAM_MAX && peer.pair(from, to).is_none())
-            .then_some(Condition::ResourceConstraint)
+        // Each unproven pair makes us look somebody up: a stranger gets few at a time.
+        let unproven = peer.pairs.iter().filter(|pair| !pair.proved).count();
+        let full = peer.pairs.len() >= PAIRS_PER_STREAM_MAX || unproven >= PAIRS_UNPROVEN_MAX;
+        (full && peer.pair(from, to).is_none()).then_some(Condition::ResourceConstraint)
     }
 
     /// What the authoritative server said of a key that a stream of ours waits for.

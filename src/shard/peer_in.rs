@@ -230,6 +230,8 @@ impl Shard {
             Err(fault) => return self.stream_fault(conn, fault),
         }
         (peer.near, peer.far, peer.lang) = (None, None, None);
+        // RFC 6120, 5.4.3.3: what was shown in clear text is forgotten.
+        peer.pairs.clear();
         peer.said_header = false;
         conn.framer = Framer::default();
         self.header_came(conn);

@@ -58,6 +58,11 @@ impl PeerOut {
         self.near.clone()
     }
 
+    /// It carries stanzas: the far end has shown who it is.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.talk, Talk::Open)
+    }
+
     pub(crate) fn state(&self) -> &'static str {
         self.talk.name()
     }

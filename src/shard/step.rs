@@ -359,7 +359,9 @@ fn limits_of(conn: &Conn) -> &'static Limits {
         Role::Bound(_) => &Limits::CLIENT,
         Role::PeerIn(peer) if peer.is_proved() => &Limits::SERVER,
         Role::Login(login) if login.is_proved() => &Limits::CLIENT,
-        Role::PeerOut(_) => &Limits::SERVER,
+        // A server that we called has proven nothing until our key or certificate is taken.
+        Role::PeerOut(peer) if peer.is_open() => &Limits::SERVER,
+        Role::PeerOut(_) => &Limits::CALLED,
         Role::Login(_) | Role::PeerIn(_) => &Limits::STRANGER,
     }
 }

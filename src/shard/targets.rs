@@ -55,8 +55,17 @@ impl Shard {
     }
 
     /// A host's addresses.
-    pub(super) fn addresses(&mut self, ticket: Ticket, addresses: Option<&[IpAddr]>) {
+    pub(super) fn addresses(&mut self, ticket: Ticket, host: &str, addresses: Option<&[IpAddr]>) {
         let key = Key::from_u64(ticket.0);
+        let asked = self.ways.get(key).and_then(|way| way.plan.as_ref()).and_then(Plan::asked);
+        // Too late where they differ: the way has gone on to another host.
+        if asked == Some(host) {
+            self.looked_up(key, addresses);
+        }
+    }
+
+    /// The answer came, or its time is over.
+    pub(super) fn looked_up(&mut self, key: Key, addresses: Option<&[IpAddr]>) {
         self.addressed(key, addresses);
         if self.ways.get(key).is_some_and(|way| way.stage() == Stage::LookingUp) {
             self.next_target(key);

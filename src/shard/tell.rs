@@ -24,7 +24,9 @@ impl Shard {
             Answer::Resolved { ticket, direct, starttls } => {
                 self.resolved(ticket, direct, starttls)
             }
-            Answer::Addresses { ticket, addresses } => self.addresses(ticket, addresses.as_deref()),
+            Answer::Addresses { ticket, host, addresses } => {
+                self.addresses(ticket, &host, addresses.as_deref());
+            }
         }
     }
 
@@ -54,8 +56,8 @@ impl Shard {
                 direct: crate::dns::Answer::Failed,
                 starttls: crate::dns::Answer::Failed,
             }),
-            Question::Addresses { ticket, .. } => {
-                self.answered(Answer::Addresses { ticket, addresses: None });
+            Question::Addresses { ticket, host } => {
+                self.answered(Answer::Addresses { ticket, host, addresses: None });
             }
             Question::Judge { ticket, .. } => {
                 if let Some(mut conn) = self.conns.take(Self::conn_of(ticket)) {

@@ -335,7 +335,7 @@ impl Shard {
             Stage::Resolving if is_due => {
                 self.resolved(ticket, dns::Answer::Failed, dns::Answer::Failed);
             }
-            Stage::LookingUp if is_due => self.addresses(ticket, None),
+            Stage::LookingUp if is_due => self.looked_up(key, None),
             Stage::Connecting if is_due => self.connect_failed(ticket, "no answer in time"),
             Stage::Idle if is_idle => {
                 self.ways.remove(key);

@@ -194,6 +194,13 @@ pub struct Element<'a> {
     pub condition: Option<&'a str>,
 }
 
+/// Octets of a key: a hash in hex needs 64 (XEP-0185), and nothing says that it must be one.
+// RFC 6120, 4.7.3 and XEP-0220, 2.1 name no bound; these are what a stranger may make us keep.
+pub const KEY_BYTES_MAX: usize = 512;
+/// Octets of a stream's id.
+// RFC 6120, 4.7.3: see above.
+pub const ID_BYTES_MAX: usize = 1_023;
+
 impl<'a> Dialback<'a> {
     /// XEP-0220, 2.1-2.4: which of the four it is.
     pub fn parse(element: &Element<'a>) -> Result<Self, Malformed> {
@@ -209,6 +216,9 @@ impl<'a> Dialback<'a> {
         };
         // Line breaks around the key are layout.
         let key = element.text.trim_ascii();
+        if key.len() > KEY_BYTES_MAX || element.id.is_some_and(|id| id.len() > ID_BYTES_MAX) {
+            return Err(Malformed);
+        }
         match (element.name, element.id, outcome) {
             ("result", _, Some(outcome)) => Ok(Self::ResultAnswer { from, to, outcome }),
             ("verify", Some(id), Some(outcome)) => Ok(Self::VerifyAnswer { from, to, id, outcome }),

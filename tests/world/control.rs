@@ -96,7 +96,7 @@ impl Control {
                     Some(Dns::Failed) => None,
                     Some(Dns::Absent) | None => Some(Vec::<IpAddr>::new()),
                 };
-                Answer::Addresses { ticket, addresses }
+                Answer::Addresses { ticket, host, addresses }
             }
             // Without TLS nobody shows a chain.
             Question::Judge { .. } => return None,

@@ -287,8 +287,8 @@ impl World {
                 direct: dns::Answer::Absent,
                 starttls: dns::Answer::Absent,
             },
-            Question::Addresses { ticket, .. } => {
-                Answer::Addresses { ticket, addresses: Some(Vec::new()) }
+            Question::Addresses { ticket, host } => {
+                Answer::Addresses { ticket, host, addresses: Some(Vec::new()) }
             }
             Question::Judge { ticket, chain, usage } => {
                 let verdict = Box::new(tls::judge(&chain, &self.roots, TODAY, usage));
