@@ -538,7 +538,15 @@ impl Kernel for Turn<'_> {
 
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
         let Some(wire) = self.wire(conn, "sends to") else {
-            // The buffer comes back in any case; here with nothing to tell.
+            // The buffer comes back in any case, before the end that is still unread.
+            let inbox = &mut self.core.sides[self.shard].inbox;
+            let end = inbox.iter().position(|h| matches!(h, Heard::Gone(c, ..) if *c == conn));
+            if let Some(at) = end {
+                if let Some(Heard::Gone(_, _, unacknowledged)) = inbox.get_mut(at) {
+                    *unacknowledged += bytes.len() as u64;
+                }
+                inbox.insert(at, Heard::Sent(conn, bytes));
+            }
             return;
         };
         let w = &mut self.core.wires[wire];

@@ -117,10 +117,8 @@ impl Storm {
         actor.connect(&mut self.world, shard, CLIENTS);
         actor.log_in(&mut self.world)?;
         // One who sends right behind the bind request.
-        let text = format!(
-            "{}<presence><priority>{chair}</priority></presence>",
-            actor.bind_request()
-        );
+        let text =
+            format!("{}<presence><priority>{chair}</priority></presence>", actor.bind_request());
         actor.say(&mut self.world, &text)?;
         actor.bound(&mut self.world)?;
         let wire = actor.wire()?;
@@ -147,7 +145,10 @@ impl Storm {
             }
             8 => format!("<iq to='{to}' type='get' id='{n}'><q xmlns='urn:x'>{padding}</q></iq>"),
             _ => {
-                let text = format!("<presence><status>{padding}</status><priority>{}</priority></presence>", self.random.below(9));
+                let text = format!(
+                    "<presence><status>{padding}</status><priority>{}</priority></presence>",
+                    self.random.below(9)
+                );
                 return self.world.core.say(self.lives[life].wire, text.as_bytes());
             }
         };
