@@ -112,6 +112,11 @@ impl Purpose {
         })
     }
 
+    /// Presence that manages a subscription (RFC 6121, 3).
+    pub fn is_subscription(self) -> bool {
+        matches!(self, Self::Subscribe | Self::Subscribed | Self::Unsubscribe | Self::Unsubscribed)
+    }
+
     /// An error about this stanza may be sent: it is neither an error nor the answer to an IQ,
     /// nor presence that only tells (RFC 6120, 8.3.1; RFC 6121, 8.5).
     pub fn answerable(self) -> bool {

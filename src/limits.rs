@@ -43,6 +43,8 @@ pub const ATTRIBUTES_MAX: usize = 64;
 
 /// Bound resources of one account.
 pub const RESOURCES_MAX: usize = 10;
+/// Users whose streams were ended within a login's time: their late comers are known by it.
+pub const KICKED_MAX: usize = 1_024;
 /// Receivers of directed presence that one resource's end is told to.
 pub const DIRECTED_MAX: usize = 100;
 
@@ -71,10 +73,10 @@ pub const POSTS_KEPT_BYTES_MAX: usize = 1_048_576;
 pub const POST_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Nothing stays in flight longer: one budget per stanza, from the framer on.
 pub const IN_FLIGHT_TIME_MAX: Duration = Duration::from_secs(40);
+/// One try to hand a stanza to a receiver: the kernel breaks a connection that takes nothing.
+pub const TRY_TIME_MAX: Duration = Duration::from_secs(30);
 /// Nothing heard for this long: we ask.
 pub const IDLE_BEFORE_PING: Duration = Duration::from_secs(60);
-/// Nothing heard for this long after that: the stream is dead.
-pub const PING_ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 /// After `</stream:stream>` the far end gets this long for its own.
 pub const STREAM_CLOSE_TIME_MAX: Duration = Duration::from_secs(5);
 

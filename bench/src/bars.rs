@@ -202,25 +202,38 @@ impl Bars {
         }
     }
 
-    /// V9: memory before and after clients that log in and say nothing.
+    /// V9: memory before and after clients that log in and say nothing. What a process makes once,
+    /// such as its receive buffers, is told apart from what each connection costs by measuring two
+    /// counts: the bar is about the difference between them.
     fn idle_memory(&self, stage: &Stage) -> Result<Value, String> {
         let mut raw = Vec::new();
         for &subject in &self.subjects {
             for (tls, limit) in [(false, 1536.0), (true, 12_288.0)] {
+                let kind = if tls { "tls" } else { "plain" };
+                let mut points: Vec<(f64, f64)> = Vec::new();
                 for &clients in &self.idle {
                     let server = servers::start(subject, tls, stage)?;
                     let (pss, rss) = self.idle_once(subject, tls, &server, clients)?;
-                    let kind = if tls { "tls" } else { "plain" };
-                    let verdict = verdict(pss <= limit, true);
                     say(&format!(
-                        "V9 {pss:.0} B (rss {rss:.0} B) bar {limit:.0} {verdict} ({}, {kind}, {clients})",
+                        "  {:<15} {pss:.0} B each, all told (rss {rss:.0} B) ({kind}, {clients})",
                         subject.name()
                     ))?;
+                    points.push((clients as f64, pss * clients as f64));
                     raw.push(json!({
                         "subject": subject.name(), "tls": tls, "clients": clients,
                         "pss_per_connection": pss, "rss_per_connection": rss,
                     }));
                 }
+                let (Some(few), Some(many)) = (points.first(), points.last()) else { continue };
+                let each = (many.1 - few.1) / (many.0 - few.0);
+                let once = (many.1 - each * many.0) / 1e6;
+                let verdict = verdict(each <= limit, many.0 > few.0);
+                say(&format!(
+                    "V9 {each:.0} B bar {limit:.0} {verdict} ({}, {kind}, {} to {}; {once:.1} MB once)",
+                    subject.name(),
+                    few.0,
+                    many.0
+                ))?;
             }
         }
         Ok(json!(raw))

@@ -53,7 +53,7 @@ impl<K: Copy + PartialEq> Home<K> {
     fn exact(resource: &Resource<K>, kind: Kind, purpose: Purpose) -> Delivery<K> {
         match (kind, purpose) {
             // RFC 6121, 3.1.3: subscriptions are dealt with as if sent to the bare address.
-            (Kind::Presence, p) if is_subscription(p) => {
+            (Kind::Presence, p) if p.is_subscription() => {
                 Delivery::Refused(StanzaFault::ServiceUnavailable)
             }
             (Kind::Presence, Purpose::Probe) => Delivery::Discarded,
@@ -68,7 +68,7 @@ impl<K: Copy + PartialEq> Home<K> {
             (Kind::Message, Purpose::Chat) => self.message_to_bare(to, purpose),
             (Kind::Message, Purpose::Error) => Delivery::Discarded,
             (Kind::Message, _) => Delivery::Refused(StanzaFault::ServiceUnavailable),
-            (Kind::Presence, p) if is_subscription(p) => {
+            (Kind::Presence, p) if p.is_subscription() => {
                 Delivery::Refused(StanzaFault::ServiceUnavailable)
             }
             (Kind::Presence, _) => Delivery::Discarded,
@@ -107,15 +107,10 @@ impl<K: Copy + PartialEq> Home<K> {
             Purpose::Available | Purpose::Unavailable => {
                 receivers(self.resources(to.bare()).iter().filter(|r| r.available.is_some()))
             }
-            p if is_subscription(p) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            p if p.is_subscription() => Delivery::Refused(StanzaFault::ServiceUnavailable),
             _ => Delivery::Discarded,
         }
     }
-}
-
-fn is_subscription(purpose: Purpose) -> bool {
-    use Purpose::{Subscribe, Subscribed, Unsubscribe, Unsubscribed};
-    matches!(purpose, Subscribe | Subscribed | Unsubscribe | Unsubscribed)
 }
 
 fn receivers<'a, K: Copy + 'a>(chosen: impl Iterator<Item = &'a Resource<K>>) -> Delivery<K> {

@@ -25,15 +25,23 @@ pub(crate) enum Outcome {
     Stored,
     /// The sender got an error.
     Bounced,
-    /// The standard orders the discard (RFC 6121, 8.5).
+    /// The standard orders the discard (RFC 6121, 8.5), or forbids an answer (RFC 6120, 8.3.1).
     ByRule,
+    /// A bound of ours left no room, and nobody may be told (RFC 6120, 8.3.1).
+    Dropped,
 }
 
 impl Outcome {
-    pub(crate) const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 6;
 
-    pub(crate) const ALL: [Self; Self::COUNT] =
-        [Self::Delivered, Self::Unconfirmed, Self::Stored, Self::Bounced, Self::ByRule];
+    pub(crate) const ALL: [Self; Self::COUNT] = [
+        Self::Delivered,
+        Self::Unconfirmed,
+        Self::Stored,
+        Self::Bounced,
+        Self::ByRule,
+        Self::Dropped,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -42,6 +50,7 @@ impl Outcome {
             Self::Stored => "stored",
             Self::Bounced => "bounced",
             Self::ByRule => "by_rule",
+            Self::Dropped => "dropped",
         }
     }
 }

@@ -20,6 +20,9 @@ impl Shard {
     /// One first-level element of a bound client.
     pub(super) fn client_stanza(&mut self, conn: &mut Conn, frame: &[u8], stanza: &Stanza) {
         let Some(kind) = kind_of(stanza) else {
+            if stanza.kind == stanza::Kind::Compress {
+                return self.refuse_compression(conn.id);
+            }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
         self.account.offer(kind);
@@ -37,12 +40,10 @@ impl Shard {
             return self.refuse(conn.id, kind, frame, stanza, StanzaFault::BadRequest);
         }
         let origin = Some(Origin { shard: self.id.0, kind });
-        let edits = Edits {
-            from: Some(bound.address.full()),
-            lang: bound.lang.as_deref(),
-            ..Edits::default()
-        };
+        // RFC 6121, 3.1.2: who asks for presence is the user, not one of his clients.
         let from = bound.address.view();
+        let stamp = if purpose.is_subscription() { from.bare() } else { from.full() };
+        let edits = Edits { from: Some(stamp), lang: bound.lang.as_deref(), ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
         let mut carry =
             Carry { origin, since: self.now.moment, kind, purpose, from, to: from, text };
@@ -77,7 +78,13 @@ impl Shard {
                 self.broadcast(id, carry)
             }
             (Kind::Presence, _) => self.bounce(carry, StanzaFault::BadRequest),
-            (Kind::Message, _) => self.route(carry),
+            (Kind::Message, _) => {
+                // Said on the way too: whoever sends it another way must know whose it is.
+                if let Text::Original { edits, .. } = &mut carry.text {
+                    edits.to = Some(carry.to.full());
+                }
+                self.route(carry);
+            }
             (Kind::Iq, Purpose::Get | Purpose::Set) => self.serve(carry),
             // RFC 6120, 8.2.3: an answer that nobody here waits for.
             (Kind::Iq, _) => self.outcome(carry.origin, Outcome::ByRule),

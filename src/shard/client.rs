@@ -9,13 +9,13 @@ use crate::policy::Security;
 use crate::route::shard_of;
 use crate::shard::Shard;
 use crate::shard::conn::{Bound, Conn, Role};
-use crate::shard::kernel::ShardId;
+use crate::shard::kernel::{ConnId, ShardId};
 use crate::shard::login::{self, Exchange};
 use crate::tls;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::frame::{Content, Framer};
 use crate::xmpp::header::Header;
-use crate::xmpp::stanza::{ChildKind, Kind, Stanza};
+use crate::xmpp::stanza::{ChildKind, Kind, Ns, Stanza};
 use crate::xmpp::stream::{Input, Party, Stream, Trust};
 use crate::xmpp::{read, splice, write};
 
@@ -59,6 +59,11 @@ impl Login {
 
     pub(crate) fn is_proved(&self) -> bool {
         self.stream.is_proved()
+    }
+
+    /// The bare address it has proven or is about to prove.
+    pub(super) fn claims(&self) -> Option<&str> {
+        self.user.as_ref().or_else(|| self.exchange.user()).map(Address::bare)
     }
 
     pub(crate) fn has_said_header(&self) -> bool {
@@ -179,6 +184,9 @@ impl Shard {
             kind if kind.is_stanza() => Input::Stanza,
             _ => Input::Other,
         };
+        if stanza.kind == Kind::Compress {
+            return self.refuse_compression(conn.id);
+        }
         let before = login.stream;
         match login.stream.handle(Party::Client, input) {
             Ok(next) => login.stream = next,
@@ -199,6 +207,15 @@ impl Shard {
             (_, Input::StartTls) => self.starttls(conn),
             _ => {}
         }
+    }
+
+    /// XEP-0138 is obsolete: what is compressed with secrets beside it leaks them.
+    pub(super) fn refuse_compression(&mut self, id: ConnId) {
+        self.write(id, |out| {
+            out.extend_from_slice(b"<failure");
+            write::attr("xmlns", Ns::Compress.name(), out);
+            out.extend_from_slice(b"><unsupported-method/></failure>");
+        });
     }
 
     /// RFC 6120, 5.4.2.3.

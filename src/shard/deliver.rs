@@ -4,7 +4,7 @@
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
 use crate::home::{Delivery, Receivers};
-use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY};
+use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY, TRY_TIME_MAX};
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Origin, Outcome, Outcomes};
 use crate::shard::buffers::Buffers;
@@ -89,42 +89,61 @@ impl Shard {
     pub(super) fn deliver(&mut self, carry: &Carry<'_>) {
         match self.home.deliver(carry.to, carry.kind, carry.purpose) {
             Delivery::To(Receivers::One(id)) => self.hand_to(id, carry),
-            Delivery::To(Receivers::Several(ids)) => {
-                let mut copy = carry.clone();
-                for id in ids {
-                    self.hand_to(id, &copy);
-                    // One of them counts; the others get a copy.
-                    copy.origin = None;
-                }
-            }
+            Delivery::To(Receivers::Several(ids)) => self.hand_to_all(&ids, carry),
             Delivery::Refused(fault) => self.bounce(carry, fault),
             Delivery::Discarded => self.outcome(carry.origin, Outcome::ByRule),
             Delivery::Server => self.serve(carry),
         }
     }
 
-    /// Into the outbox of a receiver.
+    /// Into the outbox of a receiver, or back.
     pub(super) fn hand_to(&mut self, id: ConnId, carry: &Carry<'_>) {
+        if let Err(fault) = self.put_into(id, carry) {
+            self.bounce(carry, fault);
+        }
+    }
+
+    /// Into the outboxes of several: the first that takes it counts, the others get a copy. The
+    /// sender hears of it only if none took it.
+    fn hand_to_all(&mut self, ids: &[ConnId], carry: &Carry<'_>) {
+        let mut copy = carry.clone();
+        let mut taken = false;
+        let mut fault = StanzaFault::RecipientUnavailable;
+        for id in ids {
+            match self.put_into(*id, &copy) {
+                Ok(()) => {
+                    taken = true;
+                    copy.origin = None;
+                }
+                Err(why) => fault = why,
+            }
+        }
+        if !taken {
+            self.bounce(carry, fault);
+        }
+    }
+
+    fn put_into(&mut self, id: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
         let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
-            return self.bounce(carry, StanzaFault::RecipientUnavailable);
+            return Err(StanzaFault::RecipientUnavailable);
         };
         if first {
             self.dirty.push(id);
         }
         if !outbox.has_room() {
             self.counters.outbox_full += 1;
-            return self.bounce(carry, StanzaFault::ResourceConstraint);
+            return Err(StanzaFault::ResourceConstraint);
         }
-        match (carry.text.append(outbox.buffer()), carry.origin) {
-            (Err(_), _) => self.bounce(carry, StanzaFault::NotAcceptable),
-            (Ok(_), None) => {}
-            (Ok(length), Some(origin)) => {
-                outbox.receipt(length, origin, carry.since);
-                if !std::mem::replace(&mut outbox.listed, true) {
-                    self.owe(id);
-                }
+        let Ok(length) = carry.text.append(outbox.buffer()) else {
+            return Err(StanzaFault::NotAcceptable);
+        };
+        if let Some(origin) = carry.origin {
+            outbox.receipt(length, origin, carry.since);
+            if !std::mem::replace(&mut outbox.listed, true) {
+                self.owe(id);
             }
         }
+        Ok(())
     }
 
     /// This connection owes an acknowledgement.
@@ -146,7 +165,7 @@ impl Shard {
         if owner == self.id {
             let mut text = Vec::new();
             match carry.text.append_exchanged(&mut text) {
-                Ok(_) => self.to_way(&Carry { text: Text::Written(&text), ..carry.clone() }),
+                Ok(_) => self.onto_way(&Carry { text: Text::Written(&text), ..carry.clone() }),
                 Err(_) => self.bounce(carry, StanzaFault::NotAcceptable),
             }
         } else if self.posts.stanza(owner, Record::Outbound, carry, true).is_err() {
@@ -170,7 +189,10 @@ impl Shard {
     /// Tells the sender that his stanza went nowhere, if he may be told.
     pub(super) fn bounce(&mut self, carry: &Carry<'_>, fault: StanzaFault) {
         if !carry.purpose.answerable() {
-            return self.outcome(carry.origin, Outcome::ByRule);
+            // RFC 6120, 8.3.1: no error may be sent about it. That it was our own bound is counted.
+            let ours = fault == StanzaFault::ResourceConstraint;
+            let outcome = if ours { Outcome::Dropped } else { Outcome::ByRule };
+            return self.outcome(carry.origin, outcome);
         }
         self.outcome(carry.origin, Outcome::Bounced);
         self.counters.stanza_faults[fault.index()] += 1;
@@ -204,11 +226,11 @@ impl Shard {
             return self.outcome(Some(origin), Outcome::ByRule);
         };
         let purpose = Purpose::read(origin.kind, stanza.type_.map(|t| t.raw(written)));
-        // Another receiver gets time of his own, unless all of it is used up.
-        let late = self.now.moment.since(receipt.since) >= IN_FLIGHT_TIME_MAX;
+        // One budget for all tries: another one starts only if the whole of it still fits.
+        let late = self.now.moment.since(receipt.since) + TRY_TIME_MAX > IN_FLIGHT_TIME_MAX;
         let carry = Carry {
             origin: Some(origin),
-            since: self.now.moment,
+            since: receipt.since,
             kind: origin.kind,
             purpose: purpose.unwrap_or(Purpose::Normal),
             from,

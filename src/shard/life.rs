@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::limits::{
-    IDLE_BEFORE_PING, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX,
-};
+use crate::limits::{IDLE_BEFORE_PING, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX};
 use crate::policy::Security;
 use crate::shard::client::Login;
 use crate::shard::conn::{Conn, Parcel, Role};
@@ -22,6 +20,9 @@ use crate::xmpp::write;
 impl Shard {
     /// A connection on a listener.
     pub(super) fn accepted(&mut self, id: ConnId, listener: ListenerId, remote: SocketAddr) {
+        if self.stopping {
+            return self.requests.push(Request::Close(id, Ending::Abort));
+        }
         let Some(listener) = self.settings.listeners.get(usize::from(listener.0)).copied() else {
             self.requests.push(Request::Close(id, Ending::Abort));
             return;
@@ -52,7 +53,13 @@ impl Shard {
         self.mark(id);
         let Some(mut conn) = self.conns.take(id) else { return };
         self.counters.moved_in += 1;
-        self.bound(&mut conn, &bind_id);
+        if self.stopping {
+            self.stream_fault(&mut conn, StreamFault::SystemShutdown);
+        } else if self.was_kicked(&conn) {
+            self.stream_fault(&mut conn, StreamFault::NotAuthorized);
+        } else {
+            self.bound(&mut conn, &bind_id);
+        }
         // What came behind the bind request waits in the tail.
         self.clear(&mut conn, &[]);
         self.done_with(conn);
@@ -144,6 +151,10 @@ impl Shard {
             if first {
                 // Nothing more goes this way: what comes now needs another stream.
                 self.way_gone(conn);
+                if let Role::Bound(bound) = &conn.role {
+                    let address = bound.address.clone();
+                    self.resource_gone(conn.id, &address);
+                }
             }
         }
     }

@@ -28,12 +28,22 @@ pub(crate) enum Exchange {
     None,
     /// The mechanism was named without an initial response (RFC 6120, 6.4.2): it comes next.
     Named(Mechanism),
-    /// Waits for the store.
-    Scram(Box<NeedCredentials>),
-    /// Waits for the client's proof.
-    Final(Box<WaitFinal>),
+    /// Waits for the store to tell of this user.
+    Scram(Address, Box<NeedCredentials>),
+    /// Waits for this user's proof.
+    Final(Address, Box<WaitFinal>),
     /// Waits for a worker to check the password of this user.
     Password(Address),
+}
+
+impl Exchange {
+    /// Who it is about.
+    pub(super) fn user(&self) -> Option<&Address> {
+        match self {
+            Self::None | Self::Named(_) => None,
+            Self::Scram(user, _) | Self::Final(user, _) | Self::Password(user) => Some(user),
+        }
+    }
 }
 
 impl std::fmt::Debug for Exchange {
@@ -41,8 +51,8 @@ impl std::fmt::Debug for Exchange {
         f.write_str(match self {
             Self::None => "None",
             Self::Named(_) => "Named",
-            Self::Scram(_) => "Scram",
-            Self::Final(_) => "Final",
+            Self::Scram(..) => "Scram",
+            Self::Final(..) => "Final",
             Self::Password(_) => "Password",
         })
     }
@@ -143,7 +153,7 @@ impl Shard {
             return self.login_failed(conn, SaslFault::NotAuthorized);
         };
         let Role::Login(login) = &mut conn.role else { return };
-        login.exchange = Exchange::Scram(Box::new(need));
+        login.exchange = Exchange::Scram(user.clone(), Box::new(need));
         let ticket = Self::ticket_of(conn.id);
         self.park(conn, Question::Credentials { ticket, user, hash });
     }
@@ -156,7 +166,8 @@ impl Shard {
     ) {
         let nonce = self.random.nonce();
         let Role::Login(login) = &mut conn.role else { return };
-        let Exchange::Scram(need) = std::mem::replace(&mut login.exchange, Exchange::None) else {
+        let Exchange::Scram(user, need) = std::mem::replace(&mut login.exchange, Exchange::None)
+        else {
             return;
         };
         let Ok(credentials) = credentials else {
@@ -167,7 +178,7 @@ impl Shard {
             iterations: self.settings.scram_iterations,
         };
         let (message, wait) = need.answer(credentials, &decoy, &nonce);
-        login.exchange = Exchange::Final(Box::new(wait));
+        login.exchange = Exchange::Final(user, Box::new(wait));
         self.write(conn.id, |out| write::sasl_challenge(&sasl::encode(message.as_bytes()), out));
     }
 
@@ -181,7 +192,7 @@ impl Shard {
         let Role::Login(login) = &mut conn.role else { return };
         match std::mem::replace(&mut login.exchange, Exchange::None) {
             Exchange::Named(mechanism) => self.initial_response(conn, mechanism, &payload),
-            Exchange::Final(wait) => match wait.client_final(&payload) {
+            Exchange::Final(_, wait) => match wait.client_final(&payload) {
                 Err(fault) => self.login_failed(conn, fault.into()),
                 Ok(success) => {
                     let Some(domain) = login.domain.clone() else { return };
@@ -195,7 +206,7 @@ impl Shard {
                     }
                 }
             },
-            Exchange::None | Exchange::Scram(_) | Exchange::Password(_) => {
+            Exchange::None | Exchange::Scram(..) | Exchange::Password(_) => {
                 self.login_failed(conn, SaslFault::MalformedRequest);
             }
         }

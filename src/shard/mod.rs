@@ -38,6 +38,7 @@ use std::sync::Arc;
 pub use conn::Parcel;
 pub use report::{Figure, Notice, Report, StreamRow};
 
+use crate::address::Address;
 use crate::home::Home;
 use crate::peer::Ways;
 use crate::shard::account::{Account, Outcomes};
@@ -81,6 +82,8 @@ pub struct Shard {
     /// A normalised address that differs from its written form.
     scratch: String,
     stopping: bool,
+    /// Users whose streams were ended lately, and when.
+    kicked: Vec<(Address, Moment)>,
     /// When the outboxes that owe acknowledgements are looked at next.
     settle_at: Moment,
     /// What the pump counted, as of this turn.
@@ -134,6 +137,7 @@ impl Shard {
             plain: Vec::new(),
             scratch: String::new(),
             stopping: false,
+            kicked: Vec::new(),
             settle_at: Moment::NEVER,
             net: NetCounters::default(),
             settings,

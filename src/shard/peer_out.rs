@@ -92,7 +92,7 @@ impl Shard {
         if direct {
             self.way_greet(&mut conn);
         } else {
-            self.way_header(&mut conn);
+            self.way_header(&conn);
         }
         self.read_on(&conn);
         self.conns.put_back(conn);
@@ -114,7 +114,7 @@ impl Shard {
         }
     }
 
-    fn way_header(&mut self, conn: &mut Conn) {
+    fn way_header(&mut self, conn: &Conn) {
         let Role::PeerOut(peer) = &conn.role else { return };
         let header = write::StreamHeader {
             content: Content::Server,

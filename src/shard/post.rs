@@ -192,7 +192,7 @@ impl Shard {
         let Some((tag, rest)) = record.split_first() else { return };
         match Record::ALL.get(usize::from(*tag)) {
             Some(Record::Stanza) => self.with_carry(rest, |shard, carry| shard.deliver(carry)),
-            Some(Record::Outbound) => self.with_carry(rest, |shard, carry| shard.to_way(carry)),
+            Some(Record::Outbound) => self.with_carry(rest, |shard, carry| shard.onto_way(carry)),
             Some(Record::Outcomes) => self.take_outcomes(rest),
             Some(Record::Verify) => {
                 if let Some(verify) = read_verify(rest) {

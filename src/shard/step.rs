@@ -33,7 +33,7 @@ impl Shard {
     /// if other shards had no room for what they must hear.
     fn deadline(&self) -> Moment {
         let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
-        if !self.dirty.is_empty() {
+        if !self.dirty.is_empty() || !self.verdicts.is_empty() {
             self.now.moment
         } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
             timer.min(self.now.moment + POST_AGAIN_AFTER)
@@ -274,6 +274,7 @@ impl Shard {
             None => {}
             Some(tls) => {
                 let mut wire = self.buffers.take();
+                let is_last = conn.closing.is_some();
                 // What was written before the handshake (<proceed/>) went out in clear text.
                 let plain = outbox.take_sealed(&mut wire, |plain, wire| {
                     if !tls.is_established() {
@@ -282,6 +283,10 @@ impl Shard {
                     tls.pending_out(wire);
                     if tls.is_established() && !plain.is_empty() && tls.seal(plain, wire).is_err() {
                         wire.clear();
+                    }
+                    if is_last && tls.is_established() {
+                        // RFC 8446, 6.1: so the far end knows that nothing was cut off.
+                        tls.close(wire);
                     }
                 });
                 self.buffers.give(plain);

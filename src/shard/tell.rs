@@ -1,6 +1,7 @@
 //! What the control thread is told and what it says: answers, orders, reports, notices.
 
 use crate::address::Address;
+use crate::limits::{KICKED_MAX, LOGIN_TIME_MAX};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::kernel::{Answer, ConnId, Ending, Order, Question, Ticket, Unavailable};
 use crate::shard::report::{Notice, Report, StreamRow};
@@ -93,13 +94,35 @@ impl Shard {
         }
     }
 
+    /// The account is gone or has another password: its streams end, also those that have only
+    /// logged in, and one that is on its way here from another shard.
     fn kick(&mut self, user: &Address) {
-        let keys: Vec<ConnId> = self.home.resources(user.bare()).iter().map(|r| r.key).collect();
-        for id in keys {
+        let ids: Vec<ConnId> = self.conns.ids().collect();
+        for id in ids {
             let Some(mut conn) = self.conns.take(id) else { continue };
-            self.stream_fault(&mut conn, StreamFault::NotAuthorized);
+            let bare = match &conn.role {
+                Role::Bound(bound) => Some(bound.address.bare()),
+                Role::Login(login) => login.claims(),
+                Role::PeerIn(_) | Role::PeerOut(_) => None,
+            };
+            if bare == Some(user.bare()) && !conn.is_closing() {
+                self.stream_fault(&mut conn, StreamFault::NotAuthorized);
+            }
             self.conns.put_back(conn);
         }
+        let now = self.now.moment;
+        self.kicked.retain(|(_, at)| now.since(*at) <= LOGIN_TIME_MAX);
+        if self.kicked.len() < KICKED_MAX {
+            self.kicked.push((user.to_bare(), now));
+        }
+    }
+
+    /// A connection that arrives was opened before its user was kicked.
+    pub(super) fn was_kicked(&self, conn: &Conn) -> bool {
+        let Role::Login(login) = &conn.role else { return false };
+        self.kicked
+            .iter()
+            .any(|(user, at)| login.claims() == Some(user.bare()) && conn.opened <= *at)
     }
 
     fn report(&mut self, streams: bool) -> Report {

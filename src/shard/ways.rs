@@ -24,7 +24,7 @@ use crate::xmpp::fault::StanzaFault;
 
 impl Shard {
     /// A stanza for another domain, written for its stream; this shard owns the way.
-    pub(super) fn to_way(&mut self, carry: &Carry<'_>) {
+    pub(super) fn onto_way(&mut self, carry: &Carry<'_>) {
         let Text::Written(text) = carry.text else {
             unreachable!("whoever routes to a way writes for its stream")
         };
@@ -163,7 +163,7 @@ impl Shard {
         let (near, far) = (way.near.clone(), way.far.clone());
         let (waiting, verifications) = way.clear();
         self.counters.peer_setup_failed += 1;
-        let trouble = trouble.unwrap_or(Trouble {
+        let trouble = trouble.unwrap_or_else(|| Trouble {
             step: "stream",
             reason: "it ended".to_owned(),
             target: String::new(),
@@ -330,12 +330,8 @@ impl Shard {
         let is_due = way.stage_deadline <= now;
         let is_idle = !way.is_wanted() && now.since(way.used) >= WAY_IDLE_MAX;
         match way.stage() {
-            Stage::BackingOff { .. } if is_due => {
-                // Only a pause that is over says `Retry`.
-                if way.handle(Input::Retry).is_err() {
-                    return;
-                }
-            }
+            // Only a pause can be over, and only here.
+            Stage::BackingOff { .. } if is_due && way.handle(Input::Retry).is_err() => return,
             Stage::Resolving if is_due => {
                 self.resolved(ticket, dns::Answer::Failed, dns::Answer::Failed);
             }

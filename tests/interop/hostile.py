@@ -19,7 +19,7 @@ FORBIDDEN = (
     ("tags that cross", "<message><body></message></body>", ("not-well-formed",)),
     ("a bare ampersand", "<message><body>a & b</body></message>", ("not-well-formed",)),
     ("an attribute twice", "<message to='a' to='b'/>", ("not-well-formed",)),
-    ("an unbound prefix", "<a:message/>", ("not-well-formed",)),
+    ("an unbound prefix", "<a:message/>", ("bad-namespace-prefix", "not-well-formed")),
     ("a character XML does not have", b"<message><body>\x01</body></message>", ("not-well-formed",)),
     ("text between stanzas", "hello", ("not-well-formed", "bad-format", "invalid-xml")),
     ("bytes that are not UTF-8", b"<message><body>\xff\xfe</body></message>",

@@ -122,7 +122,7 @@ async def shows(world):
     words = body("a stream to see")
     alice.say(carol.full, words)
     await carol.hears(alice.full, words, seconds=40)
-    for word, wanted in (("status", "stage"), ("domains", near.domain), ("streams", alice.full),
+    for word, wanted in (("status", "accounts"), ("domains", near.domain), ("streams", alice.full),
                          ("streams", world.far.domain)):
         done = near.ctl(word)
         if done.returncode != 0 or wanted not in done.stdout:
@@ -157,3 +157,11 @@ async def goodbye(world):
         raise Failed(f"exit code {process.child.returncode}")
     await part(carol)
     world.near.start()
+
+
+@scenario("the node says by which pump it runs", near="tandem")
+async def pump(world):
+    wanted = "epoll" if world.near.wrapper else "io_uring"
+    ready = [it for it in world.near.tail(200).splitlines() if it.startswith("ready: ")]
+    if not ready or wanted not in ready[-1]:
+        raise Failed(f"{wanted} not in {ready}:\n{world.near.tail()}")

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from stage import ADDRESS, Failed
+from stage import ADDRESS, Failed, until
 
 PASSWORD = "pw-of-the-stage"
 
@@ -45,6 +45,10 @@ class Prosody(Server):
     mechanisms = ("SCRAM-SHA-1",)
     hash_name = "SHA-1"
 
+    def plain_domain(self):
+        """Where PLAIN is offered."""
+        return self.domain
+
     def start(self, secure=False):
         folder = self.stage.path(self.domain)
         certificates = folder / "certs"
@@ -77,7 +81,8 @@ VirtualHost "{self.domain}"
     key = "{folder}/certs/{self.domain}.key" }}
 """
 
-    def add_user(self, user):
+    def add_user(self, user, domain=None):
+        assert domain in (None, self.domain)
         if user in self.users:
             return
         done = subprocess.run(
@@ -99,6 +104,10 @@ class Tandem(Server):
         here = os.path.dirname(os.path.abspath(__file__))
         self.wrapper = [os.path.join(here, "..", "deny_io_uring.py")] if deny_io_uring else []
 
+    def plain_domain(self):
+        """Where PLAIN is offered."""
+        return f"plain.{self.domain}"
+
     def start(self, default="allow", rules=(), auth="dialback"):
         folder = self.stage.path(self.domain)
         (folder / "state").mkdir(parents=True, exist_ok=True)
@@ -108,6 +117,7 @@ class Tandem(Server):
         self.process = self.stage.spawn(self.domain, [*self.wrapper, self.binary, "run", str(self.config)])
         for port in (5222, 5223, 5269):
             self.process.wait_for_port(self.address, port)
+        until("the control socket", self.socket.exists)
 
     def text(self, folder, default, rules, auth):
         domains = "".join(f"""

@@ -1,381 +1,17 @@
-//! Two nodes and scripted peers on a small world of their own: no sockets, time by hand.
+//! Two nodes and scripted peers: the streams between domains as conversations.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+mod world;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::address::Address;
-use crate::dns;
+use world::{Ca, HEADER, Node, World, address, bare, rule, script_address};
+
 use crate::limits::WAY_QUEUE_TIME_MAX;
-use crate::policy::{Pattern, PeerAuth, Policy, Rule, Security, Target};
-use crate::route::{shard_of, shard_of_domain};
-use crate::shard::conn::{Bound, Conn, Role};
-use crate::shard::kernel::*;
-use crate::shard::outbox::Outbox;
-use crate::shard::settings::{Domain, Listener, ListenerId, Party, Settings};
-use crate::shard::{Notice, Shard};
-use crate::time::{Moment, Now, Wall};
+use crate::policy::{PeerAuth, Rule, Security};
+use crate::route::shard_of_domain;
+use crate::shard::kernel::{Event, Order};
 use crate::tls;
-use crate::xmpp::frame::Limits;
-
-/// 2026-01-01.
-const TODAY: Wall = Wall(1_767_225_600_000_000);
-const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
-     xmlns:db='jabber:server:dialback' version='1.0'";
-
-enum Heard {
-    Event(Event<'static>),
-    Received(ConnId, Vec<u8>),
-    Posted(ShardId, Vec<u8>),
-}
-
-enum Done {
-    Send(ConnId, Vec<u8>),
-    Close(ConnId),
-    Connect(Ticket, SocketAddr),
-    Post(ShardId, Vec<u8>),
-    Ask(Question),
-}
-
-#[derive(Default)]
-struct Fake {
-    inbox: VecDeque<Heard>,
-    current: Vec<u8>,
-    done: Vec<Done>,
-    next_index: u32,
-}
-
-impl Fake {
-    fn conn(&mut self) -> ConnId {
-        self.next_index += 1;
-        ConnId { index: self.next_index, generation: 1 }
-    }
-}
-
-impl Kernel for Fake {
-    fn next(&mut self) -> Option<Event<'_>> {
-        Some(match self.inbox.pop_front()? {
-            Heard::Event(event) => event,
-            Heard::Received(conn, bytes) => {
-                self.current = bytes;
-                Event::Received { conn, bytes: &self.current }
-            }
-            Heard::Posted(from, record) => {
-                self.current = record;
-                Event::Posted { from, record: &self.current }
-            }
-        })
-    }
-    fn read(&mut self, _: ConnId, _: Read) {}
-    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        self.done.push(Done::Send(conn, bytes));
-    }
-    fn close(&mut self, conn: ConnId, _: Ending) {
-        self.done.push(Done::Close(conn));
-    }
-    fn unacknowledged(&mut self, _: ConnId) -> u64 {
-        0
-    }
-    fn connect(&mut self, ticket: Ticket, target: SocketAddr) {
-        self.done.push(Done::Connect(ticket, target));
-    }
-    fn post(&mut self, to: ShardId, record: &[u8]) -> Result<(), Full> {
-        self.done.push(Done::Post(to, record.to_vec()));
-        Ok(())
-    }
-    fn hand_over(&mut self, _: ConnId, _: ShardId, _: Box<crate::shard::Parcel>) {
-        unreachable!("nobody binds here")
-    }
-    fn ask(&mut self, question: Question) -> Result<(), Box<Question>> {
-        self.done.push(Done::Ask(question));
-        Ok(())
-    }
-}
-
-/// One shard of one node.
-type Place = (usize, u16);
-
-#[derive(Clone, Copy)]
-enum End {
-    Conn(Place, ConnId),
-    Script(usize),
-}
-
-/// A far end that the test speaks for.
-struct Script {
-    at: (Place, ConnId),
-    heard: String,
-    closed: bool,
-}
-
-struct World {
-    shards: BTreeMap<Place, (Shard, Fake)>,
-    links: BTreeMap<(Place, ConnId), End>,
-    scripts: Vec<Script>,
-    /// Nodes by the address they listen at; others are black holes.
-    listening: BTreeMap<SocketAddr, usize>,
-    /// A script answers here.
-    scripted: Option<SocketAddr>,
-    roots: tls::Roots,
-    notices: Vec<Notice>,
-    now: Moment,
-    dice: u16,
-}
-
-fn address(node: usize) -> SocketAddr {
-    SocketAddr::new(IpAddr::from([127, 0, 0, node as u8 + 1]), 5269)
-}
-
-fn script_address() -> SocketAddr {
-    "127.0.0.9:5269".parse().unwrap()
-}
-
-fn rule(auth: PeerAuth, security: Security, targets: &[SocketAddr]) -> Rule {
-    let targets = targets.iter().map(|it| Target { address: *it, security }).collect();
-    Rule { allow: true, auth, security, targets, private_addresses: false }
-}
-
-struct Node<'a> {
-    domain: &'a str,
-    shards: u16,
-    auth: PeerAuth,
-    security: Security,
-    rules: Vec<(&'a str, Rule)>,
-    tls: Arc<tls::CertStore>,
-}
-
-impl World {
-    fn new() -> Self {
-        Self {
-            shards: BTreeMap::new(),
-            links: BTreeMap::new(),
-            scripts: Vec::new(),
-            listening: BTreeMap::new(),
-            scripted: None,
-            roots: tls::Roots::default(),
-            notices: Vec::new(),
-            now: Moment(1_000_000_000),
-            dice: 0,
-        }
-    }
-
-    fn add(&mut self, node: Node<'_>) -> usize {
-        let index = self.listening.len();
-        let rules = node.rules.into_iter().map(|(p, r)| (Pattern::parse(p).unwrap(), r)).collect();
-        let settings = Arc::new(Settings {
-            version: 1,
-            shards: node.shards,
-            listeners: vec![Listener { party: Party::Peer, security: node.security }],
-            own_addresses: vec![address(index)],
-            domains: vec![Domain { name: node.domain.to_owned(), plain: false }],
-            tls: node.tls,
-            policy: Arc::new(Policy::new(rule(node.auth, node.security, &[]), rules)),
-            dialback_secrets: vec![vec![index as u8 + 1; 32]],
-            scram_secret: vec![0; 32],
-            scram_iterations: 4_096,
-        });
-        for shard in 0..node.shards {
-            let seed = [index as u8 * 16 + shard as u8 + 1; 32];
-            let engine = Shard::new(ShardId(shard), Arc::clone(&settings), seed);
-            self.shards.insert((index, shard), (engine, Fake::default()));
-        }
-        self.listening.insert(address(index), index);
-        index
-    }
-
-    /// Runs until nothing is left to do at this moment.
-    fn run(&mut self) {
-        for _ in 0..10_000 {
-            let mut idle = true;
-            for place in self.shards.keys().copied().collect::<Vec<_>>() {
-                let (shard, fake) = self.shards.get_mut(&place).unwrap();
-                let now = Now { moment: self.now, wall: TODAY };
-                shard.step(now, fake);
-                let done = std::mem::take(&mut fake.done);
-                idle &= done.is_empty() && fake.inbox.is_empty();
-                for it in done {
-                    self.carry(place, it);
-                }
-            }
-            if idle && self.shards.values().all(|it| it.1.inbox.is_empty()) {
-                return;
-            }
-        }
-        panic!("they never stop");
-    }
-
-    fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
-        while self.now < until {
-            self.now = (self.now + Duration::from_millis(100)).min(until);
-            self.run();
-        }
-    }
-
-    fn tell(&mut self, place: Place, heard: Heard) {
-        self.shards.get_mut(&place).unwrap().1.inbox.push_back(heard);
-    }
-
-    fn event(&mut self, place: Place, event: Event<'static>) {
-        self.tell(place, Heard::Event(event));
-    }
-
-    fn carry(&mut self, place: Place, done: Done) {
-        match done {
-            Done::Send(conn, bytes) => {
-                match self.links.get(&(place, conn)) {
-                    Some(End::Conn(far, id)) => {
-                        let (far, id) = (*far, *id);
-                        self.tell(far, Heard::Received(id, bytes.clone()));
-                    }
-                    Some(End::Script(index)) => {
-                        let text = String::from_utf8_lossy(&bytes);
-                        self.scripts[*index].heard.push_str(&text);
-                    }
-                    None => {}
-                }
-                self.event(place, Event::Sent { conn, buffer: bytes });
-            }
-            Done::Close(conn) => self.cut(place, conn),
-            Done::Connect(ticket, target) => self.connect(place, ticket, target),
-            Done::Post(to, record) => {
-                self.tell((place.0, to.0), Heard::Posted(ShardId(place.1), record));
-            }
-            Done::Ask(question) => self.answer(place, question),
-        }
-    }
-
-    fn cut(&mut self, place: Place, conn: ConnId) {
-        let gone = |conn| Event::Gone { conn, why: Gone::Closed, unacknowledged: 0 };
-        match self.links.remove(&(place, conn)) {
-            Some(End::Conn(far, id)) => {
-                self.links.remove(&(far, id));
-                self.event(far, gone(id));
-            }
-            Some(End::Script(index)) => self.scripts[index].closed = true,
-            None => {}
-        }
-        self.event(place, gone(conn));
-    }
-
-    fn connect(&mut self, place: Place, ticket: Ticket, target: SocketAddr) {
-        let near = self.shards.get_mut(&place).unwrap().1.conn();
-        if Some(target) == self.scripted {
-            self.links.insert((place, near), End::Script(self.scripts.len()));
-            let at = (place, near);
-            self.scripts.push(Script { at, heard: String::new(), closed: false });
-        } else if let Some(node) = self.listening.get(&target) {
-            let count = self.shards.keys().filter(|it| it.0 == *node).count() as u16;
-            self.dice += 1;
-            let far = (*node, self.dice % count);
-            let id = self.shards.get_mut(&far).unwrap().1.conn();
-            self.links.insert((place, near), End::Conn(far, id));
-            self.links.insert((far, id), End::Conn(place, near));
-            let remote = address(place.0);
-            self.event(far, Event::Accepted { conn: id, listener: ListenerId(0), remote });
-        } else {
-            return;
-        }
-        self.event(place, Event::Connected { conn: near, ticket, remote: target });
-    }
-
-    fn answer(&mut self, place: Place, question: Question) {
-        let answer = match question {
-            Question::Resolve { ticket, .. } => Answer::Resolved {
-                ticket,
-                direct: dns::Answer::Absent,
-                starttls: dns::Answer::Absent,
-            },
-            Question::Addresses { ticket, .. } => {
-                Answer::Addresses { ticket, addresses: Some(Vec::new()) }
-            }
-            Question::Judge { ticket, chain, usage } => {
-                let verdict = Box::new(tls::judge(&chain, &self.roots, TODAY, usage));
-                Answer::Judged { ticket, verdict }
-            }
-            Question::Tell(notice) => return self.notices.push(notice),
-            other => panic!("{other:?}"),
-        };
-        self.event(place, Event::Answered(answer));
-    }
-
-    /// A client that has bound a resource, on its home shard.
-    fn client(&mut self, node: usize, address: &str) -> usize {
-        let address = Address::parse(address).unwrap();
-        let count = self.shards.keys().filter(|it| it.0 == node).count() as u16;
-        let place = (node, shard_of(address.slot(), count));
-        let (shard, fake) = self.shards.get_mut(&place).unwrap();
-        let id = fake.conn();
-        let remote = "127.0.0.1:1".parse().unwrap();
-        shard.home.bind(address.bare(), address.resource().unwrap(), id).unwrap();
-        let role = Role::Bound(Box::new(Bound { address, lang: None }));
-        let mut conn = Box::new(Conn::new(id, role, remote, self.now));
-        let header = HEADER.replace("jabber:server'", "jabber:client'") + ">";
-        conn.framer.next(header.as_bytes(), &Limits::CLIENT).unwrap();
-        conn.streaming = true;
-        shard.conns.insert(conn, Outbox::default());
-        self.links.insert((place, id), End::Script(self.scripts.len()));
-        self.scripts.push(Script { at: (place, id), heard: String::new(), closed: false });
-        self.scripts.len() - 1
-    }
-
-    /// A scripted peer that connects to a shard.
-    fn peer(&mut self, place: Place) -> usize {
-        let id = self.shards.get_mut(&place).unwrap().1.conn();
-        self.links.insert((place, id), End::Script(self.scripts.len()));
-        self.scripts.push(Script { at: (place, id), heard: String::new(), closed: false });
-        let remote = script_address();
-        self.event(place, Event::Accepted { conn: id, listener: ListenerId(0), remote });
-        self.scripts.len() - 1
-    }
-
-    /// A scripted far end says something; returns what it hears then.
-    fn say(&mut self, script: usize, text: &str) -> String {
-        let (place, id) = self.scripts[script].at;
-        self.scripts[script].heard.clear();
-        self.tell(place, Heard::Received(id, text.as_bytes().to_vec()));
-        self.run();
-        self.scripts[script].heard.clone()
-    }
-
-    fn heard(&mut self, script: usize) -> String {
-        self.run();
-        std::mem::take(&mut self.scripts[script].heard)
-    }
-
-    fn sum(&self, node: usize, figure: impl Fn(&Shard) -> u64) -> u64 {
-        self.shards.iter().filter(|it| it.0.0 == node).map(|it| figure(&it.1.0)).sum()
-    }
-
-    /// Every stanza that was taken has an outcome.
-    fn balanced(&mut self) {
-        self.pass(Duration::from_millis(300));
-        for node in 0..self.listening.len() {
-            for kind in crate::envelope::Kind::ALL {
-                assert_eq!(self.sum(node, |shard| shard.account.in_flight(kind)), 0, "{node}");
-            }
-        }
-    }
-
-    fn trouble(&self) -> Vec<String> {
-        let text = |it: &Notice| {
-            let field = |name| it.fields.iter().find(|f| f.0 == name).map(|f| f.1.as_str());
-            format!("{} {} {}", it.event, field("dir").unwrap_or(""), field("step").unwrap_or(""))
-        };
-        self.notices.iter().map(text).collect()
-    }
-}
-
-fn bare() -> Arc<tls::CertStore> {
-    Arc::new(tls::CertStore::build(&[], TODAY, &clock()).unwrap())
-}
-
-fn clock() -> tls::Clock {
-    let clock = tls::Clock::default();
-    clock.set(TODAY);
-    clock
-}
 
 /// a.example and b.example in clear text, each knowing where the other is.
 fn plain(shards: u16) -> World {
@@ -670,39 +306,6 @@ fn a_stop_says_goodbye_and_bounces_what_waits() {
     assert!(world.heard(y).contains("remote-server-timeout"));
 }
 
-/// A small authority.
-struct Ca {
-    key: rcgen::KeyPair,
-    params: rcgen::CertificateParams,
-    pem: String,
-}
-
-impl Ca {
-    fn new() -> Self {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { key, params, pem }
-    }
-
-    fn store(&self, domain: &str, named: &str) -> Arc<tls::CertStore> {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params =
-            rcgen::CertificateParams::new(vec![domain.to_owned(), named.to_owned()]).unwrap();
-        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-        let issuer = rcgen::Issuer::from_params(&self.params, &self.key);
-        let pem = params.signed_by(&key, &issuer).unwrap().pem();
-        let (key_pem, domains) = (key.serialize_pem(), [named.to_owned()]);
-        let source = tls::MaterialSource {
-            chain_pem: pem.as_bytes(),
-            key_pem: key_pem.as_bytes(),
-            domains: &domains,
-        };
-        Arc::new(tls::CertStore::build(&[source], TODAY, &clock()).unwrap())
-    }
-}
-
 /// Both over TLS; `trusted`: a's certificate and b's are believed.
 fn secured(auth: [PeerAuth; 2], security: Security, trusted: [bool; 2]) -> World {
     let mut world = World::new();
@@ -775,4 +378,91 @@ fn two_shards_agree_on_whose_way_it_is() {
     world.say(x, &message("y@b.example", "m1"));
     assert_eq!(world.shards[&(0, owner)].0.ways.len(), 1);
     assert_eq!(world.shards[&(0, 1 - owner)].0.ways.len(), 0);
+}
+
+#[test]
+fn who_only_has_a_key_verified_is_answered_and_seen_off() {
+    let mut world = plain(2);
+    let key = world.shards[&(1, 0)].0.secrets().key("a.example", "b.example", "<1>");
+    let peer = world.peer((1, 1));
+    world.say(peer, &format!("{HEADER} from='a.example' to='b.example'>"));
+    let ask = |to: &str, id: &str| {
+        format!("<db:verify from='a.example' to='{to}' id='{id}'>{key}</db:verify>")
+    };
+    let heard = world.say(peer, &ask("b.example", "&lt;1>"));
+    assert_eq!(heard, "<db:verify from='b.example' to='a.example' id='&lt;1&gt;' type='valid'/>");
+    let heard = world.say(peer, &ask("b.example", "2"));
+    assert_eq!(heard, "<db:verify from='b.example' to='a.example' id='2' type='invalid'/>");
+    assert!(world.say(peer, &ask("c.example", "2")).contains("<item-not-found "));
+    world.heard(peer);
+    world.pass(Duration::from_secs(16));
+    assert_eq!(world.heard(peer), "</stream:stream>");
+    assert!(world.scripts[peer].closed && world.trouble().is_empty());
+}
+
+#[test]
+fn a_stranger_has_a_small_budget() {
+    let key = "<db:verify from='a.example' to='b.example' id='1'>00</db:verify>";
+    let long =
+        format!("<db:result from='a.example' to='b.example'>{}</db:result>", "0".repeat(9_000));
+    for text in [key.repeat(40), long] {
+        let mut world = plain(1);
+        let peer = world.peer((1, 0));
+        world.say(peer, &format!("{HEADER} from='a.example' to='b.example'>"));
+        let heard = world.say(peer, &text);
+        assert!(heard.contains("<policy-violation ") && world.scripts[peer].closed, "{heard}");
+    }
+    let mut world = plain(1);
+    let peer = world.peer((1, 0));
+    world.pass(Duration::from_secs(6));
+    assert!(world.heard(peer).contains("<connection-timeout "));
+}
+
+#[test]
+fn a_pause_ends_when_the_peer_shows_itself() {
+    let mut world = plain(2);
+    let x = world.client(0, "x@a.example/1");
+    let y = world.client(1, "y@b.example/1");
+    // b is away: nobody answers at its address, and the pauses grow.
+    let away = world.listening.remove(&address(1)).unwrap();
+    for i in 0..5 {
+        world.say(x, &message("y@b.example/1", &format!("m{i}")));
+        while !world.heard(x).contains("remote-server-timeout") {
+            world.pass(Duration::from_millis(100));
+        }
+    }
+    world.listening.insert(address(1), away);
+    world.say(x, &message("y@b.example/1", "last"));
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.heard(y), "", "the fifth pause is eight seconds or more");
+    world.say(y, &message("x@a.example/1", "here"));
+    world.pass(Duration::from_secs(1));
+    assert!(world.heard(x).contains("id='here'"));
+    assert!(world.heard(y).contains("id='last'"));
+    world.balanced();
+}
+
+#[test]
+fn a_stream_that_they_end_is_made_anew_for_what_comes_next() {
+    for farewell in [
+        "</stream:stream>",
+        "<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+    ] {
+        let mut world = plain(1);
+        world.scripted = Some(script_address());
+        let x = world.client(0, "x@a.example/1");
+        world.say(x, &message("y@script.example", "m1"));
+        for round in ["m1", "m2"] {
+            let peer = world.scripts.len() - 1;
+            world.say(peer, &format!("{HEADER} from='script.example' id='1'><stream:features/>"));
+            let valid = "<db:result from='script.example' to='a.example' type='valid'/>";
+            assert!(world.say(peer, valid).contains(&format!("id='{round}'")));
+            assert!(world.say(peer, farewell).contains("</stream:stream>"));
+            assert!(world.scripts[peer].closed);
+            world.say(x, &message("y@script.example", "m2"));
+            world.pass(Duration::from_millis(1_100));
+            assert_eq!(world.scripts.len() - 1, peer + 1, "{farewell}");
+        }
+        assert_eq!(world.heard(x), "");
+    }
 }
