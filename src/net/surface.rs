@@ -117,7 +117,11 @@ impl<D: Driver> Kernel for Pump<D> {
     }
 
     fn unacknowledged(&mut self, conn: ConnId) -> u64 {
-        self.base.conns.get(conn).map_or(0, |state| sys::unacknowledged(state.raw()))
+        // What a send still holds has not even reached our kernel.
+        self.base.conns.get(conn).map_or(0, |state| {
+            let unsent = state.sending.as_ref().map_or(0, |sending| sending.rest().len() as u64);
+            sys::unacknowledged(state.raw()) + unsent
+        })
     }
 
     fn connect(&mut self, ticket: Ticket, target: SocketAddr) {

@@ -172,7 +172,8 @@ pub trait Kernel {
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>);
     /// Ends a connection; [`Event::Gone`] follows.
     fn close(&mut self, conn: ConnId, ending: Ending);
-    /// Octets written that the far end's kernel has not acknowledged yet.
+    /// Octets of all sends that the far end's kernel has not acknowledged yet, those included that
+    /// a send which is out still holds.
     fn unacknowledged(&mut self, conn: ConnId) -> u64;
     /// Connects to `target`; [`Event::Connected`] or [`Event::ConnectFailed`] follows within the
     /// connect timeout of `limits`.

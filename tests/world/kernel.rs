@@ -10,9 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tandem::shard::Parcel;
-use tandem::shard::kernel::{
-    Answer, ConnId, Ending, Event, Full, Gone, Kernel, Order, Question, Read, ShardId, Ticket,
-};
+use tandem::shard::kernel::{Answer, ConnId, Gone, Order, Read, ShardId, Ticket};
 use tandem::shard::settings::ListenerId;
 use tandem::time::Moment;
 
@@ -24,7 +22,7 @@ pub(crate) const LATENCY: Duration = Duration::from_millis(1);
 /// The same as net's: nothing acknowledged for this long breaks a connection.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection that we ended is waited for this long.
-const LINGER: Duration = Duration::from_secs(5);
+pub(crate) const LINGER: Duration = Duration::from_secs(5);
 /// What the far end's kernel takes while nobody reads there.
 const HOST_BUFFER: usize = 16_384;
 
@@ -76,23 +74,23 @@ pub(crate) enum Happening {
 pub(crate) struct Wire {
     pub(crate) shard: usize,
     pub(crate) conn: Option<ConnId>,
-    mode: Option<Read>,
+    pub(crate) mode: Option<Read>,
     /// Octets for the shard that it did not ask for yet.
-    up: VecDeque<u8>,
-    up_fin: bool,
-    broken: bool,
+    pub(crate) up: VecDeque<u8>,
+    pub(crate) up_fin: bool,
+    pub(crate) broken: bool,
     /// The send that is out, and how much of it the kernel took.
-    sending: Option<(Vec<u8>, usize)>,
-    handed: u64,
-    acknowledged: u64,
+    pub(crate) sending: Option<(Vec<u8>, usize)>,
+    pub(crate) handed: u64,
+    pub(crate) acknowledged: u64,
     /// The kernel's send buffer.
-    down: VecDeque<u8>,
+    pub(crate) down: VecDeque<u8>,
     down_due: bool,
     watched: bool,
     /// When something was acknowledged, or sent with nothing else out.
-    progress: Moment,
-    closing: bool,
-    moving: Option<(usize, Box<Parcel>)>,
+    pub(crate) progress: Moment,
+    pub(crate) closing: bool,
+    pub(crate) moving: Option<(usize, Box<Parcel>)>,
     /// The far end's kernel has these.
     host: VecDeque<u8>,
     // The far end's side.
@@ -112,7 +110,7 @@ pub(crate) struct Wire {
 #[derive(Debug, Default)]
 pub(crate) struct Side {
     pub(crate) inbox: VecDeque<Heard>,
-    conns: Vec<(u32, Option<usize>)>,
+    pub(crate) conns: Vec<(u32, Option<usize>)>,
     free: Vec<u32>,
     pub(crate) turns: u64,
 }
@@ -129,7 +127,7 @@ pub(crate) struct Core {
     pub(crate) control: Control,
     pub(crate) control_full: bool,
     pub(crate) mesh_full: bool,
-    mesh_held: Vec<Vec<usize>>,
+    pub(crate) mesh_held: Vec<Vec<usize>>,
     pub(crate) mesh_max: usize,
     /// Who listens where: the name of a peer.
     pub(crate) listening: BTreeMap<SocketAddr, String>,
@@ -165,7 +163,7 @@ impl Core {
         self.queue.insert((self.now + after, self.number), happening);
     }
 
-    fn fault(&mut self, what: String) {
+    pub(crate) fn fault(&mut self, what: String) {
         self.faults.push(what);
     }
 
@@ -321,7 +319,7 @@ impl Core {
         conn
     }
 
-    fn release(&mut self, wire: usize) {
+    pub(crate) fn release(&mut self, wire: usize) {
         let w = &mut self.wires[wire];
         if let Some(conn) = w.conn.take() {
             let side = &mut self.sides[w.shard];
@@ -343,7 +341,7 @@ impl Core {
     }
 
     /// Gives the shard what it asked to read.
-    fn deliver_up(&mut self, wire: usize) {
+    pub(crate) fn deliver_up(&mut self, wire: usize) {
         let Some(conn) = self.wires[wire].conn else { return };
         if self.wires[wire].closing {
             self.wires[wire].up.clear();
@@ -365,7 +363,7 @@ impl Core {
     }
 
     /// The end of a connection is seen when somebody reads, writes or waits for it.
-    fn notice(&mut self, wire: usize) {
+    pub(crate) fn notice(&mut self, wire: usize) {
         let w = &self.wires[wire];
         if w.conn.is_none() || w.moving.is_some() && !w.broken {
             return;
@@ -378,7 +376,7 @@ impl Core {
         }
     }
 
-    fn finish(&mut self, wire: usize, why: Gone) {
+    pub(crate) fn finish(&mut self, wire: usize, why: Gone) {
         let w = &mut self.wires[wire];
         let Some(conn) = w.conn else { return };
         let shard = w.shard;
@@ -400,7 +398,7 @@ impl Core {
     }
 
     /// The kernel takes what has room in its send buffer.
-    fn take_down(&mut self, wire: usize) {
+    pub(crate) fn take_down(&mut self, wire: usize) {
         let w = &mut self.wires[wire];
         let Some((buffer, taken)) = &mut w.sending else { return };
         let room = w.send_buffer.saturating_sub(w.down.len());
@@ -434,7 +432,7 @@ impl Core {
         }
     }
 
-    fn schedule_down(&mut self, wire: usize) {
+    pub(crate) fn schedule_down(&mut self, wire: usize) {
         let w = &mut self.wires[wire];
         if w.down_due || w.silent {
             return;
@@ -472,167 +470,5 @@ impl Core {
         }
         self.take_down(wire);
         self.schedule_down(wire);
-    }
-}
-
-/// The kernel as one shard sees it in one turn.
-pub(crate) struct Turn<'a> {
-    pub(crate) core: &'a mut Core,
-    pub(crate) shard: usize,
-    /// Events of this turn at most.
-    pub(crate) budget: usize,
-    pub(crate) lent: Vec<u8>,
-}
-
-impl Turn<'_> {
-    fn wire(&mut self, conn: ConnId, doing: &str) -> Option<usize> {
-        let slot = self.core.sides[self.shard].conns.get(conn.index as usize).copied();
-        match slot {
-            Some((generation, Some(wire))) if generation == conn.generation => Some(wire),
-            _ => {
-                // Not its fault while the news is on the way.
-                let inbox = &self.core.sides[self.shard].inbox;
-                let unread = inbox.iter().any(|h| matches!(h, Heard::Gone(c, ..) if *c == conn));
-                if !unread {
-                    let shard = self.shard;
-                    self.core.fault(format!("shard {shard}: {doing} a connection that is gone"));
-                }
-                None
-            }
-        }
-    }
-}
-
-impl Kernel for Turn<'_> {
-    fn next(&mut self) -> Option<Event<'_>> {
-        if self.budget == 0 {
-            return None;
-        }
-        self.budget -= 1;
-        Some(match self.core.sides[self.shard].inbox.pop_front()? {
-            Heard::Accepted(conn, listener, remote) => Event::Accepted { conn, listener, remote },
-            Heard::Connected(conn, ticket, remote) => Event::Connected { conn, ticket, remote },
-            Heard::ConnectFailed(ticket, reason) => Event::ConnectFailed { ticket, reason },
-            Heard::Received(conn, bytes) => {
-                self.lent = bytes;
-                Event::Received { conn, bytes: &self.lent }
-            }
-            Heard::Sent(conn, buffer) => Event::Sent { conn, buffer },
-            Heard::Gone(conn, why, unacknowledged) => Event::Gone { conn, why, unacknowledged },
-            Heard::Posted(from, record) => {
-                self.lent = record;
-                Event::Posted { from, record: &self.lent }
-            }
-            Heard::Arrived(conn, parcel) => Event::Arrived { conn, parcel },
-            Heard::Answered(answer) => Event::Answered(answer),
-            Heard::Ordered(order) => Event::Ordered(order),
-        })
-    }
-
-    fn read(&mut self, conn: ConnId, how: Read) {
-        if let Some(wire) = self.wire(conn, "reads") {
-            self.core.wires[wire].mode = Some(how);
-            self.core.deliver_up(wire);
-        }
-    }
-
-    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        let Some(wire) = self.wire(conn, "sends to") else {
-            // The buffer comes back in any case; here with nothing to tell.
-            return;
-        };
-        let w = &mut self.core.wires[wire];
-        if w.sending.is_some() {
-            return self.core.fault("a second send while one is out".into());
-        }
-        if w.closing {
-            return self.core.fault("a send after the close".into());
-        }
-        if bytes.is_empty() {
-            return self.core.fault("an empty send".into());
-        }
-        if w.handed == w.acknowledged {
-            w.progress = self.core.now;
-        }
-        w.handed += bytes.len() as u64;
-        w.sending = Some((bytes, 0));
-        if w.broken {
-            self.core.finish(wire, Gone::Broken);
-        } else {
-            self.core.take_down(wire);
-        }
-    }
-
-    fn close(&mut self, conn: ConnId, ending: Ending) {
-        let Some(wire) = self.wire(conn, "closes") else { return };
-        match ending {
-            Ending::Abort => {
-                self.core.wires[wire].saw_reset = true;
-                self.core.finish(wire, Gone::Closed);
-            }
-            Ending::Orderly => {
-                let w = &mut self.core.wires[wire];
-                if w.closing {
-                    return self.core.fault("a second orderly close".into());
-                }
-                w.closing = true;
-                w.up.clear();
-                self.core.later(LINGER, Happening::Linger(wire, conn));
-                self.core.schedule_down(wire);
-                self.core.notice(wire);
-            }
-        }
-    }
-
-    fn unacknowledged(&mut self, conn: ConnId) -> u64 {
-        match self.wire(conn, "asks about") {
-            Some(wire) => self.core.wires[wire].handed - self.core.wires[wire].acknowledged,
-            None => u64::MAX,
-        }
-    }
-
-    fn connect(&mut self, ticket: Ticket, target: SocketAddr) {
-        self.core.later(LATENCY, Happening::Connect(self.shard, ticket, target));
-    }
-
-    fn post(&mut self, to: ShardId, record: &[u8]) -> Result<(), Full> {
-        let to = usize::from(to.0);
-        if to == self.shard {
-            self.core.fault("a shard posts to itself".into());
-        }
-        let held = &mut self.core.mesh_held[self.shard][to];
-        if self.core.mesh_full || *held >= self.core.mesh_max {
-            return Err(Full);
-        }
-        *held += 1;
-        let happening = Happening::Posted(self.shard, to, record.to_vec());
-        self.core.later(Duration::from_micros(10), happening);
-        Ok(())
-    }
-
-    fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: Box<Parcel>) {
-        let Some(wire) = self.wire(conn, "hands over") else { return };
-        let to = usize::from(to.0);
-        let w = &mut self.core.wires[wire];
-        if matches!(w.mode, Some(Read::Once | Read::Stream)) {
-            self.core.fault("a connection is handed over while it is read".into());
-        } else if w.sending.is_some() && !w.broken {
-            w.moving = Some((to, parcel));
-        } else {
-            w.sending = None;
-            self.core.release(wire);
-            self.core.later(Duration::from_micros(20), Happening::Arrive(wire, to, parcel));
-        }
-    }
-
-    fn ask(&mut self, question: Question) -> Result<(), Box<Question>> {
-        if self.core.control_full && !matches!(question, Question::Report { .. }) {
-            return Err(Box::new(question));
-        }
-        let now = self.core.now;
-        if let Some((after, answer)) = self.core.control.ask(now, self.shard, question) {
-            self.core.later(after, Happening::Heard(self.shard, Heard::Answered(answer)));
-        }
-        Ok(())
     }
 }

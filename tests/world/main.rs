@@ -10,6 +10,7 @@ mod random;
 mod scene;
 mod scram;
 mod storm;
+mod turn;
 mod world;
 mod xml;
 

@@ -52,7 +52,7 @@ pub(crate) fn play(text: &str, seed: u64, cut: Cut) -> Done {
         let done = stage.play(line).and_then(|()| {
             stage.gather()?;
             // To ask is a turn more, which would hide that somebody was not woken.
-            if seed % 2 == 0 { stage.world.figures().map(drop) } else { Ok(()) }
+            if seed.is_multiple_of(2) { stage.world.figures().map(drop) } else { Ok(()) }
         });
         if let Err(why) = done {
             return Err(stage.tell(line.number, &line.text, &why));
@@ -81,6 +81,7 @@ fn read(text: &str) -> Vec<Line> {
 }
 
 impl Stage {
+    #[expect(clippy::too_many_lines, reason = "one arm per word of the language")]
     fn play(&mut self, line: &Line) -> Done {
         let words: Vec<&str> = line.text.split_whitespace().collect();
         match words.as_slice() {
@@ -197,6 +198,7 @@ impl Stage {
     }
 
     /// One actor's deed.
+    #[expect(clippy::too_many_lines, reason = "one arm per word of the language")]
     fn act(&mut self, actor: &mut Actor, deed: &[&str], block: &str) -> Done {
         let world = &mut self.world;
         match deed {
@@ -216,7 +218,7 @@ impl Stage {
             ["accepts"] => {
                 world.settle();
                 let at = world.core.connected.iter().position(|(name, _)| *name == actor.name);
-                let at = at.ok_or(format!("nobody connects to {}", actor.name))?;
+                let at = at.ok_or_else(|| format!("nobody connects to {}", actor.name))?;
                 actor.wire = Some(world.core.connected.remove(at).1);
                 Ok(())
             }
@@ -292,16 +294,21 @@ impl Stage {
             ["is", "disconnected"] => {
                 world.settle();
                 let w = &world.core.wires[wire];
-                return (w.saw_fin || w.saw_reset).then_some(()).ok_or("it is not".into());
+                return (w.saw_fin || w.saw_reset).then_some(()).ok_or_else(|| "it is not".into());
             }
             ["is", "reset"] => {
                 world.settle();
-                return world.core.wires[wire].saw_reset.then_some(()).ok_or("it is not".into());
+                return world.core.wires[wire]
+                    .saw_reset
+                    .then_some(())
+                    .ok_or_else(|| "it is not".into());
             }
             ["is", "connected"] => {
                 world.settle();
                 let w = &world.core.wires[wire];
-                return (!w.saw_fin && !w.saw_reset).then_some(()).ok_or("it is not".into());
+                return (!w.saw_fin && !w.saw_reset)
+                    .then_some(())
+                    .ok_or_else(|| "it is not".into());
             }
             ["is", "at", "shard", n] => {
                 world.settle();
@@ -335,14 +342,14 @@ impl Stage {
                 }
                 fits
             });
-            patterns.remove(at.ok_or(format!("none of {patterns:?} fits {actual:?}"))?);
+            patterns.remove(at.ok_or_else(|| format!("none of {patterns:?} fits {actual:?}"))?);
         }
         Ok(())
     }
 
     fn figure(&mut self, key: &str, value: &str) -> Done {
         let figures = self.world.figures()?;
-        let found = figures.get(key).ok_or(format!("there is no figure {key}"))?;
+        let found = figures.get(key).ok_or_else(|| format!("there is no figure {key}"))?;
         same(key, &found.to_string(), value)
     }
 
@@ -394,7 +401,7 @@ impl Stage {
 }
 
 fn same(what: &str, actual: &str, wanted: &str) -> Done {
-    (actual == wanted).then_some(()).ok_or(format!("{what} is {actual}, not {wanted}"))
+    (actual == wanted).then_some(()).ok_or_else(|| format!("{what} is {actual}, not {wanted}"))
 }
 
 fn on_off(state: &str, full: &mut bool) -> Done {

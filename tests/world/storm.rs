@@ -168,7 +168,7 @@ impl Storm {
                 if element.attrs.get("type").is_some_and(|t| t == "error") {
                     life.returned.push(n);
                 } else if element.name != "presence" {
-                    let by = self.sent.get(n).ok_or(format!("{n} was never sent"))?.by;
+                    let by = self.sent.get(n).ok_or_else(|| format!("{n} was never sent"))?.by;
                     life.received.push((by, n));
                 }
             }

@@ -14,7 +14,8 @@ use tandem::time::{Moment, Now, Wall};
 use tandem::tls::{CertStore, Clock};
 
 use crate::control::ITERATIONS;
-use crate::kernel::{Core, Cut, Happening, Heard, Turn};
+use crate::kernel::{Core, Cut, Happening, Heard};
+use crate::turn::Turn;
 
 /// Listeners: clients, peers, clients that must use TLS.
 pub(crate) const CLIENTS: u16 = 0;

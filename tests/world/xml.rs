@@ -148,6 +148,7 @@ fn parse(text: &str, content: &str) -> Result<Element, String> {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "the order is the content: tag, attributes, children")]
 fn parse_element(rest: &mut &str, outer: &BTreeMap<String, String>) -> Result<Element, String> {
     let length = tag_end(rest.as_bytes()).ok_or("an unfinished tag")?;
     let (tag, behind) = rest.split_at(length);
@@ -163,7 +164,8 @@ fn parse_element(rest: &mut &str, outer: &BTreeMap<String, String>) -> Result<El
         if attrs_text.is_empty() {
             break;
         }
-        let (name, after) = attrs_text.split_once('=').ok_or(format!("no attribute: {tag}"))?;
+        let (name, after) =
+            attrs_text.split_once('=').ok_or_else(|| format!("no attribute: {tag}"))?;
         let after = after.trim_start();
         let quote = after.chars().next().ok_or("no value")?;
         let (value, after) = after[1..].split_once(quote).ok_or("an open value")?;
@@ -179,7 +181,8 @@ fn parse_element(rest: &mut &str, outer: &BTreeMap<String, String>) -> Result<El
     }
     let resolve = |qname: &str| -> Result<(String, String), String> {
         let (prefix, name) = qname.split_once(':').unwrap_or(("", qname));
-        let ns = scope.get(prefix).ok_or(format!("prefix {prefix} is not declared: {tag}"))?;
+        let ns =
+            scope.get(prefix).ok_or_else(|| format!("prefix {prefix} is not declared: {tag}"))?;
         Ok((ns.clone(), name.to_owned()))
     };
     let (ns, name) = resolve(qname)?;
@@ -193,7 +196,10 @@ fn parse_element(rest: &mut &str, outer: &BTreeMap<String, String>) -> Result<El
             return Err(format!("an attribute twice: {tag}"));
         }
     }
-    while !empty {
+    if empty {
+        return Ok(element);
+    }
+    loop {
         if let Some(cdata) = rest.strip_prefix("<![CDATA[") {
             let (text, behind) = cdata.split_once("]]>").ok_or("open CDATA")?;
             add_text(&mut element, text);
@@ -209,7 +215,7 @@ fn parse_element(rest: &mut &str, outer: &BTreeMap<String, String>) -> Result<El
             let child = parse_element(rest, &scope)?;
             element.children.push(Node::Element(child));
         } else {
-            let end = rest.find('<').ok_or(format!("{qname} has no end"))?;
+            let end = rest.find('<').ok_or_else(|| format!("{qname} has no end"))?;
             add_text(&mut element, &unescape(&rest[..end]));
             *rest = &rest[end..];
         }
@@ -331,10 +337,12 @@ fn value_matches(pattern: &str, value: &str, captures: &mut Captures) -> Result<
     let binding = pattern.strip_prefix('{').and_then(|p| p.strip_suffix('}')?.split_once(':'));
     if let Some((_, name)) = binding.filter(|(what, _)| what.chars().all(char::is_alphanumeric)) {
         let bound = captures.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-        return (bound == value).then_some(()).ok_or(format!("{value:?}, {name} was {bound:?}"));
+        return (bound == value)
+            .then_some(())
+            .ok_or_else(|| format!("{value:?}, {name} was {bound:?}"));
     }
     let wanted = fill(pattern, captures);
-    (wanted == value).then_some(()).ok_or(format!("{value:?} instead of {wanted:?}"))
+    (wanted == value).then_some(()).ok_or_else(|| format!("{value:?} instead of {wanted:?}"))
 }
 
 /// Puts what was bound in place of `{x}`.
