@@ -159,7 +159,8 @@ mod tests {
             Available, Chat, Error, Get, Groupchat, Headline, Normal, Probe, Result, Set,
             Subscribe, Unavailable,
         };
-        let worlds: [(&str, &[(&str, Option<i8>)]); 5] = [
+        type Bound = (&'static str, Option<i8>);
+        let worlds: [(&str, &[Bound]); 5] = [
             ("nobody", &[]),
             ("connected only", &[("a", None)]),
             ("negative", &[("a", Some(-1))]),

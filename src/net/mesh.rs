@@ -344,7 +344,7 @@ mod tests {
         // Mostly small, now and then by pointer; the content follows from the number.
         let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         mixed ^= mixed >> 29;
-        let length = if mixed % 1_001 == 0 { 20_000 } else { 8 + (mixed % 400) as usize };
+        let length = if mixed.is_multiple_of(1_001) { 20_000 } else { 8 + (mixed % 400) as usize };
         record.clear();
         record.resize(length, (number % 251) as u8);
         record[..8].copy_from_slice(&number.to_le_bytes());
