@@ -126,7 +126,7 @@ pub const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 /// After we shut our side down the far end has this long to close its own.
 pub const LINGER: Duration = Duration::from_secs(5);
 /// Receive buffers of a shard's ring. A power of two, at most 32,768.
-pub const RECEIVE_BUFFERS: u16 = 2_048;
+pub const RECEIVE_BUFFERS: u16 = 512;
 /// Octets in one of them.
 pub const RECEIVE_BUFFER_BYTES: u32 = 2_048;
 /// Octets the epoll twin receives at once.
