@@ -57,6 +57,7 @@ pub(crate) struct Domain {
     pub certificate: Option<At<String>>,
     pub key: Option<At<String>>,
     pub plain: Option<At<bool>>,
+    pub channel_binding: Option<At<bool>>,
 }
 
 /// `[[listen]]`.
@@ -258,6 +259,7 @@ fn domain(it: &mut Section<'_, '_>) -> Domain {
         certificate: it.string("certificate"),
         key: it.string("key"),
         plain: it.boolean("plain"),
+        channel_binding: it.boolean("channel_binding"),
     };
     if !named {
         it.missing("name", "a domain without a name serves nobody", "name = \"example.com\"");

@@ -66,6 +66,13 @@ pub const KEYS: &[Key] = &[
         "false",
         "offers SASL PLAIN under TLS: old clients log in, the node sees passwords",
     ),
+    key(
+        "domain",
+        "channel_binding",
+        "true, false",
+        "true",
+        "offers SCRAM bound to the TLS channel; some old clients (slixmpp 1.8) log in only without",
+    ),
     key("listen", "address", "\"ip:port\" or a list", "required", "where connections come in"),
     key(
         "listen",

@@ -25,11 +25,12 @@ impl Loaded {
         );
         for (i, it) in settings.domains.iter().enumerate() {
             let plain = if it.plain { ", PLAIN allowed" } else { "" };
+            let unbound = if it.channel_binding { "" } else { ", no channel binding" };
             let until =
                 settings.tls.find(&it.name).map_or_else(String::new, |it| date(it.validity().1));
             row(
                 if i == 0 { "domains" } else { "" },
-                format!("{}{plain}, certificate until {until}", it.name),
+                format!("{}{plain}{unbound}, certificate until {until}", it.name),
             );
         }
         for (i, (address, it)) in self.addresses.iter().zip(&settings.listeners).enumerate() {
@@ -76,7 +77,7 @@ impl Loaded {
                       "spin_us": u64::try_from(self.node.spin.as_micros()).unwrap_or(u64::MAX),
                       "state": self.node.state },
             "domains": settings.domains.iter().map(|it| json!({
-                "name": it.name, "plain": it.plain,
+                "name": it.name, "plain": it.plain, "channel_binding": it.channel_binding,
                 "certificate_until": settings.tls.find(&it.name).map(|it| it.validity().1),
             })).collect::<Vec<_>>(),
             "listens": self.addresses.iter().zip(&settings.listeners).map(|(address, it)| {

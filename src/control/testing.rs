@@ -120,7 +120,7 @@ pub(crate) fn settings() -> Settings {
         shards: 2,
         listeners: Vec::new(),
         own_addresses: Vec::new(),
-        domains: vec![Domain { name: "example.com".into(), plain: true }],
+        domains: vec![Domain { name: "example.com".into(), plain: true, channel_binding: true }],
         tls: Arc::new(
             tls::CertStore::build(&[], super::node::wall(), &clock).expect("no certificates"),
         ),

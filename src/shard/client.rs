@@ -10,7 +10,7 @@ use crate::route::shard_of;
 use crate::shard::Shard;
 use crate::shard::conn::{Bound, Conn, Role};
 use crate::shard::kernel::{ConnId, ShardId};
-use crate::shard::login::{self, Exchange};
+use crate::shard::login::{self, Exchange, Offer};
 use crate::tls;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::frame::{Content, Framer};
@@ -137,27 +137,25 @@ impl Shard {
     fn login_features(&mut self, conn: &Conn) {
         let Role::Login(login) = &conn.role else { return };
         let domain = login.domain.as_deref().and_then(|d| self.settings.domain(d));
-        let mut mechanisms = Vec::new();
-        let mut bindings = Vec::new();
+        let offer = Offer::of(conn.tls.as_deref(), domain);
+        let (mechanisms, bindings) = (offer.mechanisms(), offer.bindings());
         let mut features = write::Features::default();
         match login.stream {
             Stream::Negotiating(Trust::Clear) => {
                 features.starttls = Some(login.security != Security::Optional);
                 if login.security == Security::Optional {
-                    login::mechanisms(None, false, &mut mechanisms, &mut bindings);
+                    features.mechanisms = &mechanisms;
                 }
             }
             Stream::Negotiating(Trust::Secured) => {
-                let plain = domain.is_some_and(|d| d.plain);
-                login::mechanisms(conn.tls.as_deref(), plain, &mut mechanisms, &mut bindings);
+                features.mechanisms = &mechanisms;
+                features.bindings = &bindings;
             }
             _ => {
                 features.bind = true;
                 features.session = true;
             }
         }
-        features.mechanisms = &mechanisms;
-        features.bindings = &bindings;
         let mut text = Vec::new();
         features.write(&mut text);
         self.write(conn.id, |out| out.extend_from_slice(&text));

@@ -8,6 +8,7 @@ use crate::limits::LOGIN_ATTEMPTS_MAX;
 use crate::shard::client::Login;
 use crate::shard::conn::{Conn, Role};
 use crate::shard::kernel::{Question, Unavailable};
+use crate::shard::settings::Domain;
 use crate::shard::{Request, Shard};
 use crate::tls;
 use crate::xmpp::fault::StreamFault;
@@ -58,35 +59,44 @@ impl std::fmt::Debug for Exchange {
     }
 }
 
-/// What is offered, best first: with channel binding where there is TLS, PLAIN only where it is
-/// switched on and TLS hides it.
-pub(super) fn mechanisms(
-    session: Option<&tls::Session>,
+/// What a client of a domain may log in with.
+pub(super) struct Offer {
+    secured: bool,
     plain: bool,
-    names: &mut Vec<&'static str>,
-    bindings: &mut Vec<&'static str>,
-) {
-    let binding = bindings_of(session);
-    bindings.extend(binding.kinds().map(BindingKind::name));
-    for mechanism in Mechanism::ALL {
-        if is_offered(mechanism, session.is_some(), plain, !bindings.is_empty()) {
-            names.push(mechanism.name());
+    bindings: Bindings,
+}
+
+impl Offer {
+    /// With channel binding where there is TLS and the domain has it on; PLAIN only where it is
+    /// switched on and TLS hides it.
+    pub(super) fn of(session: Option<&tls::Session>, domain: Option<&Domain>) -> Self {
+        let bound = session.filter(|_| domain.is_none_or(|d| d.channel_binding));
+        Self {
+            secured: session.is_some(),
+            plain: domain.is_some_and(|d| d.plain),
+            bindings: Bindings {
+                tls_exporter: bound.and_then(tls::Session::exporter).map(|e| e.to_vec()),
+                tls_server_end_point: bound.and_then(tls::Session::end_point),
+            },
         }
     }
-}
 
-fn is_offered(mechanism: Mechanism, secured: bool, plain: bool, bindable: bool) -> bool {
-    match mechanism {
-        Mechanism::Scram { plus, .. } => !plus || bindable,
-        Mechanism::Plain => plain && secured,
-        Mechanism::External => false,
+    /// The mechanisms by name, best first.
+    pub(super) fn mechanisms(&self) -> Vec<&'static str> {
+        Mechanism::ALL.into_iter().filter(|m| self.has(*m)).map(Mechanism::name).collect()
     }
-}
 
-fn bindings_of(session: Option<&tls::Session>) -> Bindings {
-    Bindings {
-        tls_exporter: session.and_then(tls::Session::exporter).map(|e| e.to_vec()),
-        tls_server_end_point: session.and_then(tls::Session::end_point),
+    /// The channel bindings that go with them (XEP-0440).
+    pub(super) fn bindings(&self) -> Vec<&'static str> {
+        self.bindings.kinds().map(BindingKind::name).collect()
+    }
+
+    fn has(&self, mechanism: Mechanism) -> bool {
+        match mechanism {
+            Mechanism::Scram { plus, .. } => !plus || self.bindings.kinds().next().is_some(),
+            Mechanism::Plain => self.plain && self.secured,
+            Mechanism::External => false,
+        }
     }
 }
 
@@ -94,13 +104,11 @@ impl Shard {
     /// `<auth/>`.
     pub(super) fn auth(&mut self, conn: &mut Conn, frame: &[u8], stanza: &Stanza) {
         let Role::Login(login) = &mut conn.role else { return };
-        let plain =
-            login.domain.as_deref().and_then(|d| self.settings.domain(d)).is_some_and(|d| d.plain);
-        let bindable = bindings_of(conn.tls.as_deref()).kinds().next().is_some();
+        let domain = login.domain.as_deref().and_then(|d| self.settings.domain(d));
+        let offer = Offer::of(conn.tls.as_deref(), domain);
         let named = stanza.attr(frame, b"mechanism").and_then(|name| Mechanism::parse(&name));
         // A mechanism that was not offered is not accepted.
-        let Some(mechanism) = named.filter(|m| is_offered(*m, conn.tls.is_some(), plain, bindable))
-        else {
+        let Some(mechanism) = named.filter(|m| offer.has(*m)) else {
             return self.login_failed(conn, SaslFault::InvalidMechanism);
         };
         let payload = read::text_of(frame);
@@ -119,7 +127,8 @@ impl Shard {
         let Some(domain) = login.domain.clone() else { return };
         match mechanism {
             Mechanism::Scram { hash, plus } => {
-                let bindings = bindings_of(conn.tls.as_deref());
+                let served = self.settings.domain(&domain);
+                let Offer { bindings, .. } = Offer::of(conn.tls.as_deref(), served);
                 let plus_offered = bindings.kinds().next().is_some();
                 let start = scram::Start::new(hash, plus, plus_offered, &domain, bindings);
                 match start.client_first(payload) {

@@ -25,6 +25,9 @@ pub struct Domain {
     pub name: String,
     /// SASL PLAIN is offered under TLS.
     pub plain: bool,
+    /// The -PLUS mechanisms are offered. Off for clients that know channel bindings of TLS 1.2 only
+    /// and say so in a way that a server which offers others must refuse (RFC 5802, 6).
+    pub channel_binding: bool,
 }
 
 /// The snapshot every shard holds.

@@ -17,14 +17,16 @@ logging.getLogger("asyncio").setLevel(logging.CRITICAL)
 class Client(slixmpp.ClientXMPP):
     """Keeps every stanza it was sent, by kind, in order."""
 
-    def __init__(self, server, user, resource="desk", password=PASSWORD, mechanism=None, direct=False, domain=None):
+    def __init__(self, server, user, resource="desk", password=PASSWORD, mechanism=None, direct=False, domain=None,
+                 as_it_comes=False):
         super().__init__(f"{user}@{domain or server.domain}/{resource}", password)
         self.ready = self.loop.create_future()
         self.messages = asyncio.Queue()
         self.presences = asyncio.Queue()
         self.ca_certs = str(server.stage.ca)
         self.auto_reconnect = False
-        self.bind_no_channel(mechanism)
+        if not as_it_comes:
+            self.bind_no_channel(mechanism)
         for plugin in ("xep_0030", "xep_0092", "xep_0199"):
             self.register_plugin(plugin)
         self["xep_0092"].software_name = "stage"

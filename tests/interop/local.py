@@ -38,6 +38,13 @@ async def own_choice(world):
     await logs_in(world, direct=True)
 
 
+@scenario("slixmpp as it comes logs in where channel binding is off", near="tandem")
+async def as_it_comes(world):
+    domain = f"plain.{world.near.domain}"
+    world.near.add_user("ella", domain)
+    await part(*await together(Client(world.near, "ella", domain=domain, as_it_comes=True)))
+
+
 @scenario("a wrong password and an unknown user look the same")
 async def wrong_password(world):
     world.near_users()

@@ -46,7 +46,7 @@ class Prosody(Server):
     hash_name = "SHA-1"
 
     def plain_domain(self):
-        """Where PLAIN is offered."""
+        """Where PLAIN is offered, and no channel binding."""
         return self.domain
 
     def start(self, secure=False):
@@ -126,7 +126,8 @@ name = "{name}"
 certificate = "{self.stage.path(name)}.crt"
 key = "{self.stage.path(name)}.key"
 plain = {plain}
-""" for name, plain in ((self.domain, "false"), (f"plain.{self.domain}", "true")))
+channel_binding = {binding}
+""" for name, plain, binding in ((self.domain, "false", "true"), (f"plain.{self.domain}", "true", "false")))
         listeners = "".join(f"""
 [[listen]]
 address = ["{self.address}:{port}"]

@@ -232,7 +232,10 @@ fn settings(shards: u16) -> Settings {
             Listener { party: Party::Peer, security: Security::Optional },
             Listener { party: Party::Client, security: Security::StartTls },
         ],
-        domains: DOMAINS.iter().map(|n| Domain { name: (*n).to_owned(), plain: false }).collect(),
+        domains: DOMAINS
+            .iter()
+            .map(|n| Domain { name: (*n).to_owned(), plain: false, channel_binding: true })
+            .collect(),
         tls,
         policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),
         dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],

@@ -57,7 +57,9 @@ impl Checks<'_> {
                 continue;
             }
             let plain = entry.plain.as_ref().is_some_and(|it| it.value);
-            domains.insert(name.clone(), (Domain { name, plain }, at.span.clone()));
+            let channel_binding = entry.channel_binding.as_ref().is_none_or(|it| it.value);
+            let domain = Domain { name: name.clone(), plain, channel_binding };
+            domains.insert(name, (domain, at.span.clone()));
         }
         let clock = Clock::default();
         clock.set(self.host.now);

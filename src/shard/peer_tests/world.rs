@@ -168,7 +168,11 @@ impl World {
             shards: node.shards,
             listeners: vec![Listener { party: Party::Peer, security: node.security }],
             own_addresses: vec![address(index)],
-            domains: vec![Domain { name: node.domain.to_owned(), plain: false }],
+            domains: vec![Domain {
+                name: node.domain.to_owned(),
+                plain: false,
+                channel_binding: true,
+            }],
             tls: node.tls,
             policy: Arc::new(Policy::new(rule(node.auth, node.security, &[]), rules)),
             dialback_secrets: vec![vec![index as u8 + 1; 32]],

@@ -136,7 +136,8 @@ impl Framer {
             }
             (Phase::Elements, [b'<', b'/', ..]) => self.close(buf),
             // RFC 6120, 11.1: comments, instructions and DTDs, between stanzas as within them.
-            (Phase::Elements, [b'<', b'!' | b'?', ..]) => Err(StreamFault::RestrictedXml),
+            (Phase::Elements, [b'<', b'?', ..]) => Err(StreamFault::RestrictedXml),
+            (Phase::Elements, [b'<', b'!', ..]) => declaration(buf),
             (Phase::Elements, [b'<', ..]) => {
                 let mut stanza = Stanza::default();
                 match scan::scan(buf, self.setting, limits, &mut stanza) {
@@ -164,6 +165,9 @@ impl Framer {
     /// Looks for the end in what is new; once it is found, the whole is scanned.
     #[cold]
     fn resume(&mut self, buf: &[u8], limits: &Limits) -> Result<Next, StreamFault> {
+        if self.phase == Phase::Elements && buf.starts_with(b"<!") {
+            return declaration(buf);
+        }
         let header = self.phase == Phase::Header;
         let end = match self.boundary.look(buf, header, limits.depth_max) {
             Sight::Open if buf.len() >= limits.octets_max as usize => {
@@ -186,7 +190,7 @@ impl Framer {
         if whole.starts_with(b"</") {
             return self.close(buf);
         }
-        if matches!(whole, [b'<', b'!' | b'?', ..]) {
+        if whole.starts_with(b"<?") {
             return Err(StreamFault::RestrictedXml);
         }
         let mut stanza = Stanza::default();
@@ -233,6 +237,16 @@ fn named(stop: Stop) -> StreamFault {
     match stop {
         Stop::Incomplete => StreamFault::NotWellFormed,
         Stop::Fault(fault) => fault,
+    }
+}
+
+/// What begins with `<!` between stanzas: a comment or a DTD is restricted (RFC 6120, 11.1), a CDATA
+/// section is character data where only blanks may be.
+fn declaration(buf: &[u8]) -> Result<Next, StreamFault> {
+    match buf.get(2) {
+        None => Ok(Next::Incomplete),
+        Some(b'[') => Err(StreamFault::NotWellFormed),
+        Some(_) => Err(StreamFault::RestrictedXml),
     }
 }
 
