@@ -2,8 +2,8 @@
 //!
 //! All are started fresh in a directory of their own, pinned, and ended by their own process.
 
-use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,8 +69,10 @@ pub(crate) struct Running {
     pub plain: SocketAddr,
     /// Where it takes TLS from the first byte.
     pub tls: SocketAddr,
-    /// Its counters, if it keeps any.
+    /// Its counters, if it keeps any in a file.
     pub counters: Option<PathBuf>,
+    /// Where it tells its metrics, if it does.
+    metrics: Option<SocketAddr>,
 }
 
 impl Drop for Running {
@@ -85,6 +87,21 @@ impl Running {
     /// The process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What a pump of Tandem's has counted so far: deliveries of octets, and turns.
+    pub(crate) fn turns(&self) -> Option<(f64, f64)> {
+        let mut stream = TcpStream::connect(self.metrics?).ok()?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+            .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        let of = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().parse().ok()
+        };
+        Some((of("tandem_net_receives_total ")?, of("tandem_net_turns_total ")?))
     }
 }
 
@@ -101,13 +118,18 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
     let dir = stage.dir.join(subject.name());
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let (plain, secure) = (free_port()?, free_port()?);
+    let mut metrics = None;
     let (command, counters) = match subject {
         Subject::BareEpoll | Subject::BareUring => {
             let port = if tls { secure } else { plain };
             bare(subject, tls, port, &dir, stage)?
         }
-        Subject::TandemRing => (tandem("ring", plain, secure, &dir, stage)?, None),
-        Subject::TandemEpoll => (tandem("epoll", plain, secure, &dir, stage)?, None),
+        Subject::TandemRing | Subject::TandemEpoll => {
+            let pump = if subject == Subject::TandemRing { "ring" } else { "epoll" };
+            let admin = free_port()?;
+            metrics = Some(admin);
+            (tandem(pump, [plain, secure, admin], &dir, stage)?, None)
+        }
         Subject::Prosody => (prosody(plain, secure, &dir, stage)?, None),
     };
     let log = File::create(dir.join("output.log")).map_err(|e| e.to_string())?;
@@ -117,7 +139,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         .stderr(log)
         .spawn()
         .map_err(|e| format!("{}: {e}", subject.name()))?;
-    let mut running = Running { child, plain, tls: secure, counters };
+    let mut running = Running { child, plain, tls: secure, counters, metrics };
     wait_for(if tls { secure } else { plain }, &mut running.child)
         .map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
     if subject.is_bare() {
@@ -158,13 +180,12 @@ fn bare(
 /// Tandem's command line and configuration: the one place that knows them.
 fn tandem(
     pump: &str,
-    plain: SocketAddr,
-    tls: SocketAddr,
+    [plain, tls, admin]: [SocketAddr; 3],
     dir: &Path,
     stage: &Stage,
 ) -> Result<Vec<String>, String> {
     let (state, run) = (dir.display(), stage.dir.display());
-    let (admin, shards) = (free_port()?, stage.shards);
+    let shards = stage.shards;
     let config = format!(
         "[node]\nname = \"bench\"\nshards = {shards}\npump = \"{pump}\"\nstate = \"{state}\"\n\
          [[domain]]\nname = \"{DOMAIN}\"\ncertificate = \"{run}/cert.pem\"\nkey = \"{run}/key.pem\"\n\
@@ -184,7 +205,7 @@ fn tandem(
 fn provision_tandem(dir: &Path, stage: &Stage) -> Result<(), String> {
     let mut list = String::new();
     for user in 0..stage.users {
-        writeln!(list, "u{user}@{DOMAIN} pw").map_err(|e| e.to_string())?;
+        list += &format!("u{user}@{DOMAIN} pw\n");
     }
     let path = dir.join("users.txt");
     write(&path, &list)?;
