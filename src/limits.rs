@@ -60,6 +60,8 @@ pub const OUTBOX_BYTES_MAX: usize = OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 
 pub const FLIGHTS_BEFORE_LOOK: usize = 4;
 /// Buffers a shard keeps for the next sends.
 pub const SEND_BUFFERS_MAX: usize = 4_096;
+/// Buffers that nobody took for so long go back to the allocator.
+pub const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back to the allocator.
 pub const SEND_BUFFER_KEEP_BYTES: usize = 4_096;
 

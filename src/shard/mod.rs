@@ -82,6 +82,8 @@ pub struct Shard {
     /// A normalised address that differs from its written form.
     scratch: String,
     stopping: bool,
+    /// A trim of the buffers is set.
+    trimming: bool,
     /// Users whose streams were ended lately, and when.
     kicked: Vec<(Address, Moment)>,
     /// When the outboxes that owe acknowledgements are looked at next.
@@ -99,6 +101,8 @@ enum Timer {
     Way(Ticket),
     /// Look at what nobody acknowledged.
     Sweep,
+    /// Give back buffers that nobody took lately.
+    Trim,
 }
 
 /// What the kernel is asked at the end of the turn, in this order, after the sends.
@@ -137,6 +141,7 @@ impl Shard {
             plain: Vec::new(),
             scratch: String::new(),
             stopping: false,
+            trimming: false,
             kicked: Vec::new(),
             settle_at: Moment::NEVER,
             net: NetCounters::default(),

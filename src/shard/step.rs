@@ -3,7 +3,7 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY};
+use crate::limits::{FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY, TRIM_EVERY};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -23,6 +23,7 @@ impl Engine for Shard {
         self.tell_verdicts();
         self.flush(kernel);
         self.settle(kernel);
+        self.trim();
         self.publish(kernel);
         Next { deadline: self.deadline(), done: self.stopping && self.conns.len() == 0 }
     }
@@ -218,6 +219,7 @@ impl Shard {
                 Timer::Way(ticket) => self.way_due(ticket),
                 // It only makes the turn happen: `settle` does the work.
                 Timer::Sweep => {}
+                Timer::Trim => self.trimming = false,
             }
         }
     }
@@ -304,6 +306,17 @@ impl Shard {
         {
             conn.closed = true;
             kernel.close(id, ending);
+        }
+    }
+
+    /// Every second, as long as there are buffers that nobody holds.
+    fn trim(&mut self) {
+        if self.trimming || self.buffers.is_empty() {
+            return;
+        }
+        if self.buffers.trim() {
+            self.trimming = true;
+            self.timers.set(self.now.moment + TRIM_EVERY, Timer::Trim);
         }
     }
 
