@@ -48,6 +48,19 @@ pub const KICKED_MAX: usize = 1_024;
 /// Receivers of directed presence that one resource's end is told to.
 pub const DIRECTED_MAX: usize = 100;
 
+/// Stanzas that wait for one user's record or for a change of it.
+pub const GATE_STANZAS_MAX: usize = 256;
+/// Octets of these.
+pub const GATE_BYTES_MAX: usize = 1_048_576;
+/// How long they wait before they go back.
+pub const GATE_TIME_MAX: Duration = Duration::from_secs(5);
+/// A record that nobody needs stays in memory for so long.
+pub const RECORD_IDLE_TIME: Duration = Duration::from_secs(60);
+/// Records of a shard that stay though nobody needs them.
+pub const RECORDS_IDLE_MAX: usize = 10_000;
+/// Questions to the store that a shard has open.
+pub const STORE_JOBS_MAX: u32 = 65_536;
+
 // Outboxes.
 
 /// Below this an outbox has room again: a paused reader goes on.

@@ -190,6 +190,9 @@ impl Node {
             Question::Password { ticket, .. } => {
                 Answer::Password { ticket, good: Err(Unavailable) }
             }
+            Question::Load { ticket, .. } => Answer::Loaded { ticket, record: Err(Unavailable) },
+            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Err(Unavailable) },
+            Question::Fetch { ticket, .. } => Answer::Fetched { ticket, found: Err(Unavailable) },
             Question::Resolve { ticket, .. } => lookup_refused(ticket),
             Question::Addresses { ticket, host } => {
                 Answer::Addresses { ticket, host, addresses: None }
@@ -197,7 +200,7 @@ impl Node {
             Question::Judge { ticket, .. } => {
                 Answer::Judged { ticket, verdict: Box::new(verdict_refused()) }
             }
-            Question::Report { .. } | Question::Tell(_) => return None,
+            Question::Report { .. } | Question::Tell(_) | Question::Done { .. } => return None,
         })
     }
 
@@ -210,6 +213,13 @@ impl Node {
             Question::Password { ticket, user, password } => {
                 Answer::Password { ticket, good: self.check_password(&user, password).await }
             }
+            Question::Load { ticket, user } => {
+                let found = self.store.exists(user.bare().to_owned()).await;
+                let record = found.map(|it| it.then(Box::default)).map_err(|_| Unavailable);
+                Answer::Loaded { ticket, record }
+            }
+            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Err(Unavailable) },
+            Question::Fetch { ticket, .. } => Answer::Fetched { ticket, found: Err(Unavailable) },
             Question::Resolve { ticket, domain } => self.resolve(ticket, &domain).await,
             Question::Addresses { ticket, host } => {
                 let addresses = self.addresses(&host).await;
@@ -218,7 +228,7 @@ impl Node {
             Question::Judge { ticket, chain, usage } => {
                 Answer::Judged { ticket, verdict: Box::new(self.verdict(chain, usage).await) }
             }
-            Question::Report { .. } | Question::Tell(_) => return None,
+            Question::Report { .. } | Question::Tell(_) | Question::Done { .. } => return None,
         })
     }
 

@@ -200,6 +200,6 @@ mod tests {
         assert_eq!(old.key, 0);
         assert!(home.unbind("romeo@example.net", 0).is_none(), "it is somebody else's now");
         assert!(home.unbind("romeo@example.net", 9).is_some());
-        assert_eq!(home.users(), 0);
+        assert_eq!(home.online(), 0);
     }
 }

@@ -3,28 +3,65 @@
 //! All of a user's resources are on one shard, so a decision about them is a look into one table.
 //! `K` names a resource's connection; what it is, is the engine's business.
 //!
-//! RFC 6121, 4 and 8.5. Rosters and subscriptions, offline storage, carbons and blocking are **not**
-//! here yet: presence goes to the user's own resources and where it is directed.
+//! RFC 6121, 2 to 4 and 8.5. What must outlive the process is a user's [`Record`]: it is loaded when
+//! the user is needed, and only his home changes it.
 
 mod delivery;
+pub mod privacy;
+pub mod record;
+pub mod roster;
+pub mod subscription;
 
 pub use delivery::{Delivery, Receivers};
 
 use crate::address::{Address, AddressRef};
+use crate::home::privacy::Privacy;
+use crate::home::record::{Change, Last, List, Record};
+use crate::home::roster::Roster;
 use crate::limits::{DIRECTED_MAX, RESOURCES_MAX};
 use crate::stdx::Map;
 
-/// The users of this shard that have a resource bound.
+/// The users of this shard that are in use: with a resource, or because somebody wrote to them.
 #[derive(Debug)]
 pub struct Home<K> {
     users: Map<Box<str>, User<K>>,
+    /// Users with a bound resource.
+    online: usize,
 }
 
-/// One account with at least one bound resource.
+/// One account.
 #[derive(Debug)]
 pub struct User<K> {
     /// In the order in which they were bound.
     resources: Vec<Resource<K>>,
+    /// `None`: it is being loaded.
+    account: Option<Box<Account>>,
+    /// A durable change is being committed.
+    busy: bool,
+}
+
+/// What of a user's record is kept in memory.
+#[derive(Debug)]
+pub struct Account {
+    pub roster: Roster,
+    pub privacy: Privacy,
+    pub last: Option<Last>,
+    /// Messages that wait in the store.
+    pub messages: u32,
+    /// The number that the next stored message gets.
+    pub next_message: u64,
+}
+
+/// What may be done with a user now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is in memory.
+    Unknown,
+    /// The record is being loaded.
+    Loading,
+    /// A durable change is being committed: what must not overtake it waits.
+    Busy,
+    Ready,
 }
 
 /// A bound resource: connected, and available once it sent presence (RFC 6121, 1.4).
@@ -53,12 +90,76 @@ pub struct TooMany;
 impl<K: Copy + PartialEq> Home<K> {
     /// `seed` makes the table's order unguessable for those who choose the names.
     pub fn new(seed: u64) -> Self {
-        Self { users: Map::seeded(seed) }
+        Self { users: Map::seeded(seed), online: 0 }
     }
 
     /// Users with a bound resource.
+    pub fn online(&self) -> usize {
+        self.online
+    }
+
+    /// Users in memory, with or without a resource.
     pub fn users(&self) -> usize {
         self.users.len()
+    }
+
+    /// What may be done with a user now.
+    #[inline]
+    pub fn standing(&self, bare: &str) -> Standing {
+        match self.users.get(bare) {
+            None => Standing::Unknown,
+            Some(User { account: None, .. }) => Standing::Loading,
+            Some(User { busy: true, .. }) => Standing::Busy,
+            Some(_) => Standing::Ready,
+        }
+    }
+
+    /// The record is being asked for.
+    pub fn load(&mut self, bare: &str) {
+        if !self.users.contains_key(bare) {
+            let user = User { resources: Vec::new(), account: None, busy: false };
+            self.users.insert(bare.into(), user);
+        }
+    }
+
+    /// The record is here.
+    pub fn loaded(&mut self, bare: &str, record: Record) {
+        if let Some(user) = self.users.get_mut(bare) {
+            user.account = Some(Box::new(Account::new(record)));
+        }
+    }
+
+    /// Whether the user is in use: he has a resource, or something of him is under way.
+    pub fn is_used(&self, bare: &str) -> bool {
+        self.users
+            .get(bare)
+            .is_some_and(|it| it.busy || it.account.is_none() || !it.resources.is_empty())
+    }
+
+    /// The user is not needed any more; nothing happens if he is in use or not here. `always`: his
+    /// record could not be loaded, or there is no such account.
+    pub fn forget(&mut self, bare: &str, always: bool) {
+        if always || !self.is_used(bare) {
+            let gone = self.users.remove(bare);
+            self.online -= usize::from(gone.is_some_and(|it| !it.resources.is_empty()));
+        }
+    }
+
+    /// A durable change begins or ends.
+    pub fn set_busy(&mut self, bare: &str, busy: bool) {
+        if let Some(user) = self.users.get_mut(bare) {
+            user.busy = busy;
+        }
+    }
+
+    /// What is known of a user whose record was loaded.
+    pub fn account(&self, bare: &str) -> Option<&Account> {
+        self.users.get(bare)?.account.as_deref()
+    }
+
+    /// The same, to be changed by what needs no commit or has its commit behind it.
+    pub fn account_mut(&mut self, bare: &str) -> Option<&mut Account> {
+        self.users.get_mut(bare)?.account.as_deref_mut()
     }
 
     /// Binds a resource. The connection that had the same name before is returned: its stream ends
@@ -70,28 +171,26 @@ impl<K: Copy + PartialEq> Home<K> {
         key: K,
     ) -> Result<Option<Resource<K>>, TooMany> {
         let fresh = Resource { name: resource.into(), key, available: None, directed: Vec::new() };
-        let Some(user) = self.users.get_mut(bare) else {
-            self.users.insert(bare.into(), User { resources: vec![fresh] });
-            return Ok(None);
-        };
+        self.load(bare);
+        let Some(user) = self.users.get_mut(bare) else { return Err(TooMany) };
         if let Some(old) = user.resources.iter_mut().find(|r| *r.name == *resource) {
             return Ok(Some(std::mem::replace(old, fresh)));
         }
         if user.resources.len() >= RESOURCES_MAX {
             return Err(TooMany);
         }
+        self.online += usize::from(user.resources.is_empty());
         user.resources.push(fresh);
         Ok(None)
     }
 
-    /// The connection is gone: its resource too. `None` if another one has taken its place.
+    /// The connection is gone: its resource too. `None` if another one has taken its place. The
+    /// user stays until [`Home::forget`].
     pub fn unbind(&mut self, bare: &str, key: K) -> Option<Resource<K>> {
         let user = self.users.get_mut(bare)?;
         let index = user.resources.iter().position(|r| r.key == key)?;
         let gone = user.resources.remove(index);
-        if user.resources.is_empty() {
-            self.users.remove(bare);
-        }
+        self.online -= usize::from(user.resources.is_empty());
         Some(gone)
     }
 
@@ -109,6 +208,41 @@ impl<K: Copy + PartialEq> Home<K> {
     pub fn find(&self, address: AddressRef<'_>) -> Option<&Resource<K>> {
         let name = address.resource()?;
         self.resources(address.bare()).iter().find(|r| *r.name == *name)
+    }
+}
+
+impl Account {
+    fn new(record: Record) -> Self {
+        Self {
+            roster: Roster::new(record.items, record.roster_version),
+            privacy: Privacy::new(record.rules),
+            last: record.last,
+            messages: record.messages,
+            next_message: record.next_message,
+        }
+    }
+
+    /// A change is committed: what is in memory follows.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::PutItem(item) => self.roster.put(*item),
+            Change::RemoveItem(contact) => drop(self.roster.remove(&contact)),
+            Change::RosterVersion(version) => self.roster.version = version,
+            Change::AddRule(list, rule) => drop(self.privacy.add(list, rule)),
+            Change::RemoveRule(list, rule) => drop(self.privacy.remove(list, &rule)),
+            Change::Last(last) => self.last = Some(last),
+            Change::StoreMessage(_) => self.messages += 1,
+            Change::RemoveMessages(numbers) => {
+                let gone = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+                self.messages = self.messages.saturating_sub(gone);
+            }
+            Change::Private { .. } | Change::Vcard(_) => {}
+        }
+    }
+
+    /// Whether `rule` stands on `list`.
+    pub fn has_rule(&self, list: List, rule: &Address) -> bool {
+        self.privacy.list(list).binary_search(rule).is_ok()
     }
 }
 

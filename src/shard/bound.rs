@@ -144,6 +144,7 @@ impl Shard {
     pub(super) fn resource_gone(&mut self, id: ConnId, address: &Address) {
         let Some(resource) = self.home.unbind(address.bare(), id) else { return };
         self.resource_ended(&resource, address);
+        self.rests(address.bare());
     }
 
     /// Another stream took the resource's name: this one ends (RFC 6120, 7.7.2.2).

@@ -4,6 +4,7 @@
 //! allows. The SASL exchange is in `login.rs`, what comes after the bind in `bound.rs`.
 
 use crate::address::Address;
+use crate::home::Standing;
 use crate::limits::{PRELOGIN_ELEMENTS_MAX, PRELOGIN_OCTETS_MAX};
 use crate::policy::Security;
 use crate::route::shard_of;
@@ -278,10 +279,32 @@ impl Shard {
         }
     }
 
-    /// On the home shard: the resource is taken, and the stream carries stanzas from now on.
+    /// On the home shard: the user's record is loaded, then the resource is taken. So whoever has a
+    /// resource has a record in memory.
     pub(super) fn bound(&mut self, conn: &mut Conn, bind_id: &str) {
+        let Role::Login(login) = &conn.role else { return };
+        let Some(user) = login.user.as_ref().map(Address::to_bare) else { return };
+        if self.home.standing(user.bare()) == Standing::Ready {
+            return self.bound_now(conn, bind_id);
+        }
+        conn.parked = true;
+        let (ticket, bind_id) = (Self::ticket_of(conn.id), bind_id.to_owned());
+        let work = move |shard: &mut Self| {
+            shard.unpark(ticket, |shard, conn| shard.bound_now(conn, &bind_id));
+        };
+        if !self.with_record(&user, Box::new(work)) {
+            self.stream_fault(conn, StreamFault::ResourceConstraint);
+        }
+    }
+
+    /// The resource is taken, and the stream carries stanzas from now on.
+    fn bound_now(&mut self, conn: &mut Conn, bind_id: &str) {
         conn.parked = false;
         let Role::Login(login) = &mut conn.role else { return };
+        if login.user.as_ref().is_none_or(|user| self.home.account(user.bare()).is_none()) {
+            // The store can't be had, or the account was removed since the login.
+            return self.stream_fault(conn, StreamFault::ResourceConstraint);
+        }
         let Some(full) = login.user.take() else { return };
         let lang = login.lang.take();
         let resource = full.resource().unwrap_or_default().to_owned();

@@ -85,14 +85,22 @@ impl Shard {
         }
     }
 
-    /// On the home shard of `to`.
-    pub(super) fn deliver(&mut self, carry: &Carry<'_>) {
+    /// On the home shard of `to`, whose record is there.
+    pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
         match self.home.deliver(carry.to, carry.kind, carry.purpose) {
             Delivery::To(Receivers::One(id)) => self.hand_to(id, carry),
             Delivery::To(Receivers::Several(ids)) => self.hand_to_all(&ids, carry),
             Delivery::Refused(fault) => self.bounce(carry, fault),
             Delivery::Discarded => self.outcome(carry.origin, Outcome::ByRule),
             Delivery::Server => self.serve(carry),
+        }
+    }
+
+    /// There is no such account (RFC 6121, 8.5.1).
+    pub(super) fn deliver_to_nobody(&mut self, carry: &Carry<'_>) {
+        match carry.kind {
+            Kind::Presence => self.outcome(carry.origin, Outcome::ByRule),
+            Kind::Message | Kind::Iq => self.bounce(carry, StanzaFault::ServiceUnavailable),
         }
     }
 

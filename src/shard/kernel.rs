@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::dns;
+use crate::home::record::{Change, Fetch, Fetched, List, Record};
 use crate::shard::settings::{ListenerId, Settings};
 use crate::time::{Moment, Now};
 use crate::tls;
@@ -97,6 +98,14 @@ pub enum Question {
     Credentials { ticket: Ticket, user: Address, hash: scram::Hash },
     /// Is this the account's password? The costly derivation runs on a worker.
     Password { ticket: Ticket, user: Address, password: String },
+    /// The record of a user, with all that was committed before.
+    Load { ticket: Ticket, user: Address },
+    /// Keeps changes of a user, all or none; those of one user in the order of the questions.
+    Commit { ticket: Ticket, user: Address, changes: Vec<Change> },
+    /// Something of a user that is not part of the record, with all that was asked for before.
+    Fetch { ticket: Ticket, user: Address, what: Fetch },
+    /// What came of an [`Order::Rule`]; the text is for the operator.
+    Done { ticket: Ticket, done: Result<(), &'static str> },
     /// Where is this domain's XMPP server?
     Resolve { ticket: Ticket, domain: String },
     /// Which addresses does this host have?
@@ -116,6 +125,12 @@ pub enum Answer {
     Credentials { ticket: Ticket, credentials: Result<Option<scram::Credentials>, Unavailable> },
     /// True: the password is the account's.
     Password { ticket: Ticket, good: Result<bool, Unavailable> },
+    /// `None`: there is no such account.
+    Loaded { ticket: Ticket, record: Result<Option<Box<Record>>, Unavailable> },
+    /// They are on the disk; or nothing of them is.
+    Committed { ticket: Ticket, done: Result<(), Unavailable> },
+    /// What was asked for.
+    Fetched { ticket: Ticket, found: Result<Fetched, Unavailable> },
     /// What the domain's two SRV names have.
     Resolved { ticket: Ticket, direct: dns::Answer, starttls: dns::Answer },
     /// Both families, at most 64; `None`: the name servers did not answer. The host comes back, so
@@ -140,6 +155,9 @@ pub enum Order {
     Report { ticket: Ticket, streams: bool },
     /// End the streams of an account that was removed or whose password changed.
     Kick { user: Address },
+    /// Puts a person or a domain on one of a user's lists, or takes it off; only the home shard of
+    /// the user is told. [`Question::Done`] says what came of it.
+    Rule { ticket: Ticket, user: Address, list: List, rule: Address, add: bool },
 }
 
 /// No room: a bounded lane is full. The caller answers for what it could not hand over.

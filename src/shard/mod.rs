@@ -13,6 +13,7 @@ mod client;
 mod conn;
 mod counters;
 mod deliver;
+mod gate;
 pub mod kernel;
 mod life;
 mod login;
@@ -44,6 +45,7 @@ use crate::peer::Ways;
 use crate::shard::account::{Account, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
+use crate::shard::gate::Gates;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
 use crate::shard::post::{Posts, Verdict};
 use crate::shard::random::Random;
@@ -60,6 +62,8 @@ pub struct Shard {
     now: Now,
     conns: Table,
     home: Home<ConnId>,
+    /// What waits for users' records and for the store.
+    gates: Gates,
     ways: Ways<ConnId>,
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
@@ -99,6 +103,10 @@ enum Timer {
     Conn(ConnId),
     /// Something of a way may be overdue.
     Way(Ticket),
+    /// The store may owe an answer for too long.
+    Job(Ticket),
+    /// Forget users whose records nobody needs.
+    Records,
     /// Look at what nobody acknowledged.
     Sweep,
     /// Give back buffers that nobody took lately.
@@ -126,6 +134,7 @@ impl Shard {
             now: Now::default(),
             conns: Table::default(),
             home: Home::new(random.number()),
+            gates: Gates::new(random.number()),
             ways: Ways::new(random.number()),
             account: Account::default(),
             outcomes,

@@ -89,19 +89,8 @@ impl Posts {
         exchange: bool,
     ) -> Result<(), Unforwardable> {
         let start = self.bytes.len();
-        let out = &mut self.bytes;
-        out.push(record as u8);
-        out.push(carry.kind as u8);
-        out.push(carry.purpose.index());
-        out.push(u8::from(carry.origin.is_some()));
-        out.extend_from_slice(&carry.origin.map_or(0, |o| o.shard).to_le_bytes());
-        out.extend_from_slice(&carry.since.0.to_le_bytes());
-        for address in [carry.from.full(), carry.to.full()] {
-            put_text(address, out);
-        }
-        let written =
-            if exchange { carry.text.append_exchanged(out) } else { carry.text.append(out) };
-        if let Err(unforwardable) = written {
+        self.bytes.push(record as u8);
+        if let Err(unforwardable) = put_carry(carry, exchange, &mut self.bytes) {
             self.bytes.truncate(start);
             return Err(unforwardable);
         }
@@ -219,7 +208,8 @@ impl Shard {
         }
     }
 
-    fn with_carry(&mut self, record: &[u8], work: impl FnOnce(&mut Self, &Carry<'_>)) {
+    /// Does `work` with a stanza that [`carried`] wrote down, or another shard.
+    pub(super) fn with_carry(&mut self, record: &[u8], work: impl FnOnce(&mut Self, &Carry<'_>)) {
         let mut at = record;
         let fields = (take_u8(&mut at), take_u8(&mut at), take_u8(&mut at), take_u16(&mut at));
         let (Some(kind), Some(purpose), Some(counted), Some(shard)) = fields else { return };
@@ -283,6 +273,30 @@ impl Shard {
             None => {}
         }
     }
+}
+
+/// A stanza written down, for whoever must wait with it on this shard.
+pub(super) fn carried(carry: &Carry<'_>) -> Result<Vec<u8>, Unforwardable> {
+    let mut out = Vec::new();
+    put_carry(carry, false, &mut out)?;
+    Ok(out)
+}
+
+fn put_carry(carry: &Carry<'_>, exchange: bool, out: &mut Vec<u8>) -> Result<(), Unforwardable> {
+    out.push(carry.kind as u8);
+    out.push(carry.purpose.index());
+    out.push(u8::from(carry.origin.is_some()));
+    out.extend_from_slice(&carry.origin.map_or(0, |o| o.shard).to_le_bytes());
+    out.extend_from_slice(&carry.since.0.to_le_bytes());
+    for address in [carry.from.full(), carry.to.full()] {
+        put_text(address, out);
+    }
+    if exchange {
+        carry.text.append_exchanged(out)?
+    } else {
+        carry.text.append(out)?
+    };
+    Ok(())
 }
 
 fn read_verify(mut at: &[u8]) -> Option<Verify> {

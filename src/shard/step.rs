@@ -217,6 +217,8 @@ impl Shard {
             match timer {
                 Timer::Conn(id) => self.conn_due(id),
                 Timer::Way(ticket) => self.way_due(ticket),
+                Timer::Job(ticket) => self.job_due(ticket),
+                Timer::Records => self.forget_idle(),
                 // It only makes the turn happen: `settle` does the work.
                 Timer::Sweep => {}
                 Timer::Trim => self.trimming = false,

@@ -21,6 +21,10 @@ impl Shard {
             Answer::Judged { ticket, verdict } => {
                 self.unpark(ticket, |shard, conn| shard.judged(conn, *verdict));
             }
+            answer
+            @ (Answer::Loaded { .. } | Answer::Committed { .. } | Answer::Fetched { .. }) => {
+                self.store_answered(answer)
+            }
             Answer::Resolved { ticket, direct, starttls } => {
                 self.resolved(ticket, direct, starttls)
             }
@@ -31,7 +35,7 @@ impl Shard {
     }
 
     /// What was parked goes on: first the answer, then the frames that waited behind it.
-    fn unpark(&mut self, ticket: Ticket, work: impl FnOnce(&mut Self, &mut Conn)) {
+    pub(super) fn unpark(&mut self, ticket: Ticket, work: impl FnOnce(&mut Self, &mut Conn)) {
         let Some(mut conn) = self.conns.take(Self::conn_of(ticket)) else { return };
         if conn.parked && !conn.is_closing() {
             conn.parked = false;
@@ -51,6 +55,15 @@ impl Shard {
             Question::Password { ticket, .. } => {
                 self.answered(Answer::Password { ticket, good: Err(Unavailable) });
             }
+            Question::Load { ticket, .. } => {
+                self.answered(Answer::Loaded { ticket, record: Err(Unavailable) });
+            }
+            Question::Commit { ticket, .. } => {
+                self.answered(Answer::Committed { ticket, done: Err(Unavailable) });
+            }
+            Question::Fetch { ticket, .. } => {
+                self.answered(Answer::Fetched { ticket, found: Err(Unavailable) });
+            }
             Question::Resolve { ticket, .. } => self.answered(Answer::Resolved {
                 ticket,
                 direct: crate::dns::Answer::Failed,
@@ -65,7 +78,7 @@ impl Shard {
                     self.conns.put_back(conn);
                 }
             }
-            Question::Report { .. } | Question::Tell(_) => {}
+            Question::Report { .. } | Question::Tell(_) | Question::Done { .. } => {}
         }
     }
 
@@ -79,6 +92,10 @@ impl Shard {
                 self.requests.push(Request::Ask(Question::Report { ticket, report }));
             }
             Order::Kick { user } => self.kick(&user),
+            Order::Rule { ticket, .. } => {
+                let done = Err("lists are not kept yet");
+                self.requests.push(Request::Ask(Question::Done { ticket, done }));
+            }
         }
     }
 
@@ -112,6 +129,8 @@ impl Shard {
             }
             self.conns.put_back(conn);
         }
+        // What is known of the account may be known no longer.
+        self.home.forget(user.bare(), false);
         let now = self.now.moment;
         self.kicked.retain(|(_, at)| now.since(*at) <= LOGIN_TIME_MAX);
         if self.kicked.len() < KICKED_MAX {
@@ -131,7 +150,7 @@ impl Shard {
         let mut figures = Vec::new();
         self.counters.figures(&self.account, &self.net, &mut figures);
         figures.push(("tandem_connections", Vec::new(), self.conns.len() as u64));
-        figures.push(("tandem_users_online", Vec::new(), self.home.users() as u64));
+        figures.push(("tandem_users_online", Vec::new(), self.home.online() as u64));
         figures.push(("tandem_ways", Vec::new(), self.ways.len() as u64));
         let ids: Vec<ConnId> = if streams { self.conns.ids().collect() } else { Vec::new() };
         let streams = ids.into_iter().filter_map(|id| self.row(id)).collect();

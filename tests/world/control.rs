@@ -98,6 +98,13 @@ impl Control {
                 };
                 Answer::Addresses { ticket, host, addresses }
             }
+            Question::Load { ticket, user } => Answer::Loaded {
+                ticket,
+                record: self.stored(|it| it.accounts.contains_key(user.bare()).then(Box::default)),
+            },
+            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Err(Unavailable) },
+            Question::Fetch { ticket, .. } => Answer::Fetched { ticket, found: Err(Unavailable) },
+            Question::Done { .. } => return None,
             // Without TLS nobody shows a chain.
             Question::Judge { .. } => return None,
             Question::Report { report, .. } => {

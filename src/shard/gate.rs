@@ -1,0 +1,406 @@
+//! The gate before a user's record: what waits for it, and one durable change after another.
+//!
+//! A record that is not in memory is loaded when somebody needs it; stanzas for its user wait in the
+//! order of their arrival, a bounded number for a bounded time. A durable change goes to the store
+//! and is taken into memory when it is committed; what must not overtake it waits in the same
+//! queue. After the commit come, in this order: memory, push, answer, routed stanza; all but the
+//! first are the business of who asked ([`After`]).
+
+use std::fmt;
+
+use crate::address::{Address, AddressRef};
+use crate::envelope::Kind;
+use crate::home::Standing;
+use crate::home::record::{Change, Fetch, Fetched, Record};
+use crate::limits::{
+    GATE_BYTES_MAX, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORD_IDLE_TIME, RECORDS_IDLE_MAX,
+    STORE_JOBS_MAX,
+};
+use crate::shard::deliver::Carry;
+use crate::shard::kernel::{Answer, Question, Ticket, Unavailable};
+use crate::shard::{Request, Shard, Timer};
+use crate::stdx::{Bounded, Key, Map, Slab};
+use crate::time::Moment;
+use crate::xmpp::fault::StanzaFault;
+
+/// What follows a commit; memory is changed already.
+pub(super) type After = Box<dyn FnOnce(&mut Shard, Result<(), Unavailable>)>;
+/// What needs a record that is there and at rest.
+pub(super) type Work = Box<dyn FnOnce(&mut Shard)>;
+/// What is done with what was fetched.
+pub(super) type Found = Box<dyn FnOnce(&mut Shard, Result<Fetched, Unavailable>)>;
+
+/// A question to the store that is not answered yet.
+pub(super) enum Job {
+    Load(Address),
+    /// `gated`: nothing of the user overtakes it.
+    Commit {
+        user: Address,
+        changes: Vec<Change>,
+        gated: bool,
+        after: After,
+    },
+    Fetch(Found),
+}
+
+/// Everything that waits at a user's gate.
+#[derive(Debug)]
+struct Gate {
+    waiting: Bounded<Waiting>,
+    /// The hash of the contact whose stanza is being committed; zero: the user's own doing.
+    by: u64,
+}
+
+/// One thing that waits.
+enum Waiting {
+    /// A stanza for the user, as a record of `post`, and the hash of its sender.
+    Stanza(u64, Vec<u8>),
+    Work(Work),
+}
+
+/// The gates of a shard and the questions behind them.
+#[derive(Debug)]
+pub(super) struct Gates {
+    gates: Map<Box<str>, Gate>,
+    jobs: Slab<Job>,
+    /// Users that were not in use at that time, oldest first.
+    idle: Bounded<(Moment, Box<str>)>,
+    sweeping: bool,
+}
+
+impl Gates {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            gates: Map::seeded(seed),
+            jobs: Slab::new(STORE_JOBS_MAX),
+            idle: Bounded::new(RECORDS_IDLE_MAX),
+            sweeping: false,
+        }
+    }
+}
+
+impl Gate {
+    fn new() -> Self {
+        let weigh = |it: &Waiting| match it {
+            Waiting::Stanza(_, record) => record.len(),
+            Waiting::Work(_) => 0,
+        };
+        Self { waiting: Bounded::weighed(GATE_STANZAS_MAX, GATE_BYTES_MAX, weigh), by: 0 }
+    }
+
+    /// Something of this sender waits or is being committed: what he sends now must not overtake it.
+    fn holds(&self, sender: u64) -> bool {
+        self.by == sender
+            || self.waiting.iter().any(|it| matches!(it, Waiting::Stanza(by, _) if *by == sender))
+    }
+}
+
+impl Shard {
+    /// A stanza for a user of this shard, when his record is there.
+    pub(super) fn deliver(&mut self, carry: &Carry<'_>) {
+        match self.home.standing(carry.to.bare()) {
+            Standing::Ready => self.deliver_now(carry),
+            Standing::Busy if self.may_overtake(carry) => self.deliver_now(carry),
+            _ => self.wait_at_gate(carry),
+        }
+    }
+
+    /// Messages and questions don't wait for a change of the roster, unless their own sender made it.
+    fn may_overtake(&self, carry: &Carry<'_>) -> bool {
+        let sender = carry.from.bare_hash();
+        carry.kind != Kind::Presence
+            && self.gates.gates.get(carry.to.bare()).is_none_or(|gate| !gate.holds(sender))
+    }
+
+    fn wait_at_gate(&mut self, carry: &Carry<'_>) {
+        let user = carry.to.without_resource().to_address();
+        let record = crate::shard::post::carried(carry);
+        let Ok(record) = record else { return self.bounce(carry, StanzaFault::NotAcceptable) };
+        let waiting = Waiting::Stanza(carry.from.bare_hash(), record);
+        if self.queue_at_gate(&user, waiting).is_err() {
+            self.counters.gates_full += 1;
+            self.bounce(carry, StanzaFault::ResourceConstraint);
+        }
+    }
+
+    /// Does `work` when the user's record is there and no change of it is under way: at once, or
+    /// behind what waits already. If the record can't be had, it finds no account. False: too much
+    /// waits, and nothing will be done.
+    #[must_use]
+    pub(super) fn with_record(&mut self, user: &Address, work: Work) -> bool {
+        if self.home.standing(user.bare()) == Standing::Ready {
+            work(self);
+            return true;
+        }
+        let queued = self.queue_at_gate(user, Waiting::Work(work)).is_ok();
+        self.counters.gates_full += u64::from(!queued);
+        queued
+    }
+
+    fn queue_at_gate(&mut self, user: &Address, waiting: Waiting) -> Result<(), Waiting> {
+        let bare = user.bare();
+        let unknown = self.home.standing(bare) == Standing::Unknown;
+        let gate = match self.gates.gates.get_mut(bare) {
+            Some(gate) => gate,
+            None => self.gates.gates.entry(bare.into()).or_insert(Gate::new()),
+        };
+        gate.waiting.push(waiting)?;
+        if unknown {
+            self.home.load(bare);
+            let user = user.to_bare();
+            self.ask_store(Job::Load(user.clone()), |ticket| Question::Load { ticket, user });
+        }
+        Ok(())
+    }
+
+    /// A durable change that nothing of the user may overtake; he must be [`Standing::Ready`].
+    /// `by`: the contact who causes it, if it is not the user himself.
+    pub(super) fn commit(
+        &mut self,
+        user: &Address,
+        by: Option<AddressRef<'_>>,
+        changes: Vec<Change>,
+        after: After,
+    ) {
+        debug_assert_eq!(self.home.standing(user.bare()), Standing::Ready);
+        self.home.set_busy(user.bare(), true);
+        let by = by.map_or(0, AddressRef::bare_hash);
+        match self.gates.gates.get_mut(user.bare()) {
+            Some(gate) => gate.by = by,
+            None => drop(self.gates.gates.insert(user.bare().into(), Gate { by, ..Gate::new() })),
+        }
+        self.commit_as(user, changes, true, after);
+    }
+
+    /// A durable change that others may overtake, as a message that is stored or is gone: the store
+    /// itself keeps the order.
+    pub(super) fn commit_aside(&mut self, user: &Address, changes: Vec<Change>, after: After) {
+        self.commit_as(user, changes, false, after);
+    }
+
+    fn commit_as(&mut self, user: &Address, changes: Vec<Change>, gated: bool, after: After) {
+        self.counters.commits += 1;
+        let user = user.to_bare();
+        let job = Job::Commit { user: user.clone(), changes: changes.clone(), gated, after };
+        self.ask_store(job, |ticket| Question::Commit { ticket, user, changes });
+    }
+
+    /// Fetches what is not part of the record.
+    pub(super) fn fetch(&mut self, user: &Address, what: Fetch, found: Found) {
+        let user = user.to_bare();
+        self.ask_store(Job::Fetch(found), |ticket| Question::Fetch { ticket, user, what });
+    }
+
+    fn ask_store(&mut self, job: Job, question: impl FnOnce(Ticket) -> Question) {
+        let bounded = !matches!(job, Job::Fetch(_));
+        let key = match self.gates.jobs.insert(job) {
+            Ok(key) => key,
+            Err(job) => {
+                self.counters.control_full += 1;
+                return self.job_failed(job);
+            }
+        };
+        let ticket = Ticket(key.to_u64());
+        if bounded {
+            self.timers.set(self.now.moment + GATE_TIME_MAX, Timer::Job(ticket));
+        }
+        self.requests.push(Request::Ask(question(ticket)));
+    }
+
+    /// An answer of the store.
+    pub(super) fn store_answered(&mut self, answer: Answer) {
+        let (ticket, answer) = match answer {
+            Answer::Loaded { ticket, record } => (ticket, Stored::Loaded(record)),
+            Answer::Committed { ticket, done } => (ticket, Stored::Committed(done)),
+            Answer::Fetched { ticket, found } => (ticket, Stored::Fetched(found)),
+            _ => return,
+        };
+        // A job whose time is up is gone, and a late answer is nobody's.
+        let Some(job) = self.gates.jobs.remove(Key::from_u64(ticket.0)) else { return };
+        match (job, answer) {
+            (Job::Load(user), Stored::Loaded(record)) => self.record_loaded(&user, record),
+            (Job::Commit { user, changes, gated, after }, Stored::Committed(Ok(()))) => {
+                if let Some(account) = self.home.account_mut(user.bare()) {
+                    for change in changes {
+                        account.apply(change);
+                    }
+                }
+                self.committed(&user, gated, after, Ok(()));
+            }
+            (job @ Job::Commit { .. }, Stored::Committed(Err(Unavailable))) => {
+                self.job_failed(job);
+            }
+            (Job::Fetch(found), Stored::Fetched(what)) => found(self, what),
+            _ => debug_assert!(false, "an answer to another question"),
+        }
+    }
+
+    fn committed(
+        &mut self,
+        user: &Address,
+        gated: bool,
+        after: After,
+        done: Result<(), Unavailable>,
+    ) {
+        after(self, done);
+        if gated {
+            self.home.set_busy(user.bare(), false);
+            self.open_gate(user, None);
+        }
+    }
+
+    /// The store can't be asked, or has failed.
+    fn job_failed(&mut self, job: Job) {
+        match job {
+            Job::Load(user) => self.record_loaded(&user, Err(Unavailable)),
+            Job::Commit { user, gated, after, .. } => {
+                self.counters.commits_failed += 1;
+                self.committed(&user, gated, after, Err(Unavailable));
+            }
+            Job::Fetch(found) => found(self, Err(Unavailable)),
+        }
+    }
+
+    fn record_loaded(&mut self, user: &Address, record: Result<Option<Box<Record>>, Unavailable>) {
+        self.counters.records_loaded += 1;
+        match record {
+            Ok(Some(record)) => {
+                self.home.loaded(user.bare(), *record);
+                self.open_gate(user, None);
+            }
+            Ok(None) => {
+                self.home.forget(user.bare(), true);
+                self.open_gate(user, Some(StanzaFault::ServiceUnavailable));
+            }
+            Err(Unavailable) => {
+                self.counters.records_unavailable += 1;
+                self.home.forget(user.bare(), true);
+                self.open_gate(user, Some(StanzaFault::ResourceConstraint));
+            }
+        }
+    }
+
+    /// Lets in what waited, until a change is under way again. With a fault there is no record:
+    /// `service-unavailable` says that there is no account, all else that it can't be had.
+    fn open_gate(&mut self, user: &Address, fault: Option<StanzaFault>) {
+        while let Some(mut gate) = self.gates.gates.remove(user.bare()) {
+            let Some(next) = gate.waiting.take() else { break };
+            gate.by = 0;
+            self.gates.gates.insert(user.bare().into(), gate);
+            match next {
+                Waiting::Work(work) => work(self),
+                Waiting::Stanza(_, record) => {
+                    self.counters.gate_waits += 1;
+                    self.with_carry(&record, |shard, carry| match fault {
+                        None => shard.deliver_now(carry),
+                        Some(StanzaFault::ServiceUnavailable) => shard.deliver_to_nobody(carry),
+                        Some(fault) => shard.bounce(carry, fault),
+                    });
+                }
+            }
+            match self.home.standing(user.bare()) {
+                Standing::Ready => {}
+                // A work that came for a record which is not there may ask for it anew.
+                Standing::Unknown if fault.is_some() => {}
+                _ => return,
+            }
+        }
+        self.rests(user.bare());
+    }
+
+    /// A question to the store is older than the gate's time.
+    pub(super) fn job_due(&mut self, ticket: Ticket) {
+        let key = Key::from_u64(ticket.0);
+        match self.gates.jobs.get(key) {
+            Some(Job::Load(user)) => {
+                let user = user.clone();
+                self.gates.jobs.remove(key);
+                self.record_loaded(&user, Err(Unavailable));
+            }
+            // What became of it is not known before the answer; others need not wait so long.
+            Some(Job::Commit { user, gated: true, .. }) => {
+                let user = user.clone();
+                self.turn_away(&user);
+                self.timers.set(self.now.moment + GATE_TIME_MAX, Timer::Job(ticket));
+            }
+            _ => {}
+        }
+    }
+
+    /// Stanzas that waited too long go back; the works stay, since somebody parked waits for them.
+    fn turn_away(&mut self, user: &Address) {
+        let Some(gate) = self.gates.gates.get_mut(user.bare()) else { return };
+        let mut stay = Gate::new();
+        stay.by = gate.by;
+        let mut waited = std::mem::replace(gate, stay);
+        while let Some(next) = waited.waiting.take() {
+            match next {
+                Waiting::Stanza(_, record) => self.with_carry(&record, |shard, carry| {
+                    shard.bounce(carry, StanzaFault::ResourceConstraint);
+                }),
+                work @ Waiting::Work(_) => {
+                    if let Some(gate) = self.gates.gates.get_mut(user.bare()) {
+                        drop(gate.waiting.push(work));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nobody needs this user's record now: it is forgotten after a while.
+    pub(super) fn rests(&mut self, bare: &str) {
+        if self.home.is_used(bare) {
+            return;
+        }
+        if !self.gates.idle.has_room(0)
+            && let Some((_, oldest)) = self.gates.idle.take()
+        {
+            self.home.forget(&oldest, false);
+        }
+        drop(self.gates.idle.push((self.now.moment, bare.into())));
+        if !std::mem::replace(&mut self.gates.sweeping, true) {
+            self.timers.set(self.now.moment + RECORD_IDLE_TIME, Timer::Records);
+        }
+    }
+
+    /// Forgets users that nobody needed for a while. One that was needed meanwhile goes a little
+    /// early, which costs a look into the store.
+    pub(super) fn forget_idle(&mut self) {
+        self.gates.sweeping = false;
+        while let Some((since, bare)) = self.gates.idle.front() {
+            let due = *since + RECORD_IDLE_TIME;
+            if due > self.now.moment {
+                self.gates.sweeping = true;
+                return self.timers.set(due, Timer::Records);
+            }
+            self.home.forget(bare, false);
+            self.gates.idle.take();
+        }
+    }
+}
+
+/// The three kinds of answer.
+enum Stored {
+    Loaded(Result<Option<Box<Record>>, Unavailable>),
+    Committed(Result<(), Unavailable>),
+    Fetched(Result<Fetched, Unavailable>),
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Load(user) => write!(f, "Load({user})"),
+            Self::Commit { user, changes, .. } => write!(f, "Commit({user}, {changes:?})"),
+            Self::Fetch(_) => write!(f, "Fetch"),
+        }
+    }
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stanza(by, record) => write!(f, "Stanza({by}, {} octets)", record.len()),
+            Self::Work(_) => write!(f, "Work"),
+        }
+    }
+}
