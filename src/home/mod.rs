@@ -7,6 +7,7 @@
 //! here yet: presence goes to the user's own resources and where it is directed.
 
 mod delivery;
+pub mod subscription;
 
 pub use delivery::{Delivery, Receivers};
 
