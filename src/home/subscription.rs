@@ -14,7 +14,7 @@
 use crate::envelope::Purpose;
 
 /// A subscription with its pending requests (RFC 6121, A.1).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum State {
     /// Neither sees the other.
@@ -63,7 +63,7 @@ pub enum Denial {
 
 /// All that decides about a stanza between a user and a contact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct Relation {
     /// The subscription; a contact without a roster item has `None`, or `NoneIn` if a request of it
     /// is kept.
     pub state: State,
@@ -308,7 +308,7 @@ impl Act {
     }
 }
 
-impl Standing {
+impl Relation {
     /// The user sends `act` to the contact (RFC 6121, A.2).
     ///
     /// A caller whose list of denied contacts is full passes `Explicit`.

@@ -2,12 +2,12 @@
 
 use super::*;
 
-fn line(who: &str, standing: Standing, input: &str, step: Step) -> String {
+fn line(who: &str, relation: Relation, input: &str, step: Step) -> String {
     let mut line = format!(
         "{who:<8} {:<8} {:<8} {:<6} {input:<13} -> {:<8}",
-        format!("{:?}", standing.state),
-        if standing.approved { "approved" } else { "" },
-        if standing.denied { "denied" } else { "" },
+        format!("{:?}", relation.state),
+        if relation.approved { "approved" } else { "" },
+        if relation.denied { "denied" } else { "" },
         format!("{:?}", step.next),
     );
     let from_user = who != "contact";
@@ -29,10 +29,10 @@ fn line(who: &str, standing: Standing, input: &str, step: Step) -> String {
     if step.denied != Denied::Kept {
         line += &format!(" denied:{:?}", step.denied).to_lowercase();
     }
-    if step.keeps_request(standing.state) {
+    if step.keeps_request(relation.state) {
         line += " request:kept";
     }
-    if step.drops_request(standing.state) {
+    if step.drops_request(relation.state) {
         line += " request:dropped";
     }
     line.trim_end().to_owned() + "\n"
@@ -44,23 +44,23 @@ fn the_table_of_rfc_6121_appendix_a() {
     let mut table = String::new();
     for (denied, approved) in [(false, false), (false, true), (true, false), (true, true)] {
         for state in State::ALL {
-            let standing = Standing { state, approved, denied };
+            let relation = Relation { state, approved, denied };
             for act in Act::ALL {
-                let explicit = standing.user_sends(act, Denial::Explicit);
-                table += &line("user", standing, act.name(), explicit);
-                let polite = standing.user_sends(act, Denial::Polite);
+                let explicit = relation.user_sends(act, Denial::Explicit);
+                table += &line("user", relation, act.name(), explicit);
+                let polite = relation.user_sends(act, Denial::Polite);
                 if polite != explicit {
-                    table += &line("polite", standing, act.name(), polite);
+                    table += &line("polite", relation, act.name(), polite);
                 }
             }
             for act in Act::ALL {
-                table += &line("contact", standing, act.name(), standing.contact_sends(act));
+                table += &line("contact", relation, act.name(), relation.contact_sends(act));
             }
-            table += &line("contact", standing, "probe", standing.contact_probes());
+            table += &line("contact", relation, "probe", relation.contact_probes());
             for (who, style) in [("user", Denial::Explicit), ("polite", Denial::Polite)] {
-                let Removal { unsubscribe, step } = standing.user_removes(style);
+                let Removal { unsubscribe, step } = relation.user_removes(style);
                 let input = if unsubscribe { "remove+unsub" } else { "remove" };
-                table += &line(who, standing, input, step);
+                table += &line(who, relation, input, step);
             }
         }
     }
@@ -101,13 +101,13 @@ fn the_rfc_without_pre_approval_and_politeness() {
     ];
     assert_eq!(name(State::None), N);
     for (i, state) in State::ALL.into_iter().enumerate() {
-        let standing = Standing { state, ..Standing::default() };
+        let relation = Relation { state, ..Relation::default() };
         for (k, act) in Act::ALL.into_iter().enumerate() {
             let said =
                 |it: Step| format!("{} {}", if it.passed { "R" } else { "-" }, name(it.next));
-            let out = standing.user_sends(act, Denial::Explicit);
+            let out = relation.user_sends(act, Denial::Explicit);
             assert_eq!(said(out), user[i][k], "user, {state:?}, {act:?}");
-            let inward = standing.contact_sends(act);
+            let inward = relation.contact_sends(act);
             assert_eq!(said(inward), contact[i][k], "contact, {state:?}, {act:?}");
         }
     }
@@ -126,11 +126,11 @@ fn states_have_two_halves_and_a_number() {
 /// Whoever was denied politely has seen what an approved contact of an offline user sees.
 #[test]
 fn a_polite_denial_looks_like_an_offline_user() {
-    let asked = Standing { state: State::NoneIn, ..Standing::default() };
+    let asked = Relation { state: State::NoneIn, ..Relation::default() };
     let denied = asked.user_sends(Act::Unsubscribed, Denial::Polite);
     let wanted = [Notice::Reply(Act::Subscribed), Notice::Offline];
     assert!(denied.to_contact(true).eq(wanted));
-    let later = Standing { state: denied.next, approved: false, denied: true };
+    let later = Relation { state: denied.next, approved: false, denied: true };
     assert!(later.contact_sends(Act::Subscribe).to_contact(false).eq(wanted));
     assert!(later.contact_probes().to_contact(false).eq([Notice::Offline]));
     assert_eq!(denied.denied, Denied::Entered);
