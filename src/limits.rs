@@ -60,6 +60,20 @@ pub const RECORD_IDLE_TIME: Duration = Duration::from_secs(60);
 pub const RECORDS_IDLE_MAX: usize = 10_000;
 /// Questions to the store that a shard has open.
 pub const STORE_JOBS_MAX: u32 = 65_536;
+// Rosters and privacy lists.
+
+/// Items of one roster that clients see.
+pub const ROSTER_ITEMS_MAX: usize = 1_000;
+/// Groups of one item.
+pub const ITEM_GROUPS_MAX: usize = 32;
+/// Octets of an item's name, and of each of its groups.
+pub const ITEM_TEXT_OCTETS_MAX: usize = 1_023;
+/// Requests of one user's contacts that wait for his answer; a further one is not kept.
+pub const REQUESTS_MAX: usize = 100;
+/// Octets of such a request as it is kept; of a longer one only the address is.
+pub const REQUEST_OCTETS_MAX: usize = 4_096;
+/// Addresses on one of a user's lists of blocked, allowed or denied.
+pub const RULES_MAX: usize = 1_000;
 
 // Outboxes.
 

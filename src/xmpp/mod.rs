@@ -3,7 +3,7 @@
 //! In reading order: `frame` cuts a stream into its header, its elements and its end; `scan` proves
 //! an element and says in one pass what is in it (`stanza`); `splice` hands it on as ranges of the
 //! original; `write` writes what is our own. `read` looks deeper into what is proven, for the rare
-//! paths. Knows **no** users, no addresses and no time.
+//! paths, and `payload` reads what has content. Knows **no** users, no addresses and no time.
 
 mod boundary;
 mod chars;
@@ -12,6 +12,7 @@ pub mod fault;
 pub mod frame;
 pub mod header;
 mod namespace;
+pub mod payload;
 pub mod read;
 pub mod sasl;
 mod scan;
