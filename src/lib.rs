@@ -32,6 +32,8 @@ pub mod xmpp;
 #[forbid(unsafe_code)]
 pub mod policy;
 #[forbid(unsafe_code)]
+pub mod presence;
+#[forbid(unsafe_code)]
 pub mod route;
 
 // Floor 4: parties. A local user's home; a remote domain.

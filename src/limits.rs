@@ -58,6 +58,10 @@ pub const GATE_TIME_MAX: Duration = Duration::from_secs(5);
 pub const RECORD_IDLE_TIME: Duration = Duration::from_secs(60);
 /// Records of a shard that stay though nobody needs them.
 pub const RECORDS_IDLE_MAX: usize = 10_000;
+/// Watchers that a shard remembers for presentities, all sets together.
+pub const WATCHERS_MAX: usize = 1_000_000;
+/// Messages that wait in the store for one user.
+pub const OFFLINE_MESSAGES_MAX: u32 = 1_000;
 /// Questions to the store that a shard has open.
 pub const STORE_JOBS_MAX: u32 = 65_536;
 // Rosters and privacy lists.

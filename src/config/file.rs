@@ -11,7 +11,7 @@ use crate::config::keys;
 use crate::config::read::{At, Section, did_you_mean, printable, tables};
 use crate::limits::SHARDS_MAX;
 use crate::policy::{PeerAuth, Security};
-use crate::shard::settings::Party;
+use crate::shard::settings::{Denial, Party};
 
 /// How the kernel is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,7 @@ pub(crate) struct Domain {
     pub key: Option<At<String>>,
     pub plain: Option<At<bool>>,
     pub channel_binding: Option<At<bool>>,
+    pub denial: Option<At<Denial>>,
 }
 
 /// `[[listen]]`.
@@ -260,6 +261,7 @@ fn domain(it: &mut Section<'_, '_>) -> Domain {
         key: it.string("key"),
         plain: it.boolean("plain"),
         channel_binding: it.boolean("channel_binding"),
+        denial: it.choice("denial", &[("polite", Denial::Polite), ("explicit", Denial::Explicit)]),
     };
     if !named {
         it.missing("name", "a domain without a name serves nobody", "name = \"example.com\"");

@@ -73,6 +73,13 @@ pub const KEYS: &[Key] = &[
         "true",
         "offers SCRAM bound to the TLS channel; some old clients (slixmpp 1.8) log in only without",
     ),
+    key(
+        "domain",
+        "denial",
+        "\"polite\", \"explicit\"",
+        "\"polite\"",
+        "what a denied watcher sees: an offline user, or the word no",
+    ),
     key("listen", "address", "\"ip:port\" or a list", "required", "where connections come in"),
     key(
         "listen",

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::config::{Loaded, Pump};
 use crate::policy::{Pattern, PeerAuth, Rule, Security};
-use crate::shard::settings::Party;
+use crate::shard::settings::{Denial, Party};
 
 impl Loaded {
     /// One page for people.
@@ -78,6 +78,7 @@ impl Loaded {
                       "state": self.node.state },
             "domains": settings.domains.iter().map(|it| json!({
                 "name": it.name, "plain": it.plain, "channel_binding": it.channel_binding,
+                "denial": denial(it.denial),
                 "certificate_until": settings.tls.find(&it.name).map(|it| it.validity().1),
             })).collect::<Vec<_>>(),
             "listens": self.addresses.iter().zip(&settings.listeners).map(|(address, it)| {
@@ -138,6 +139,13 @@ fn auth_words(it: PeerAuth) -> &'static str {
         PeerAuth::External => "certificates only",
         PeerAuth::Both => "certificates or dialback",
         PeerAuth::Dialback => "dialback suffices",
+    }
+}
+
+fn denial(it: Denial) -> &'static str {
+    match it {
+        Denial::Polite => "polite",
+        Denial::Explicit => "explicit",
     }
 }
 

@@ -120,7 +120,12 @@ pub(crate) fn settings() -> Settings {
         shards: 2,
         listeners: Vec::new(),
         own_addresses: Vec::new(),
-        domains: vec![Domain { name: "example.com".into(), plain: true, channel_binding: true }],
+        domains: vec![Domain {
+            name: "example.com".into(),
+            plain: true,
+            channel_binding: true,
+            denial: Default::default(),
+        }],
         tls: Arc::new(
             tls::CertStore::build(&[], super::node::wall(), &clock).expect("no certificates"),
         ),

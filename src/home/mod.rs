@@ -16,9 +16,11 @@ pub use delivery::{Delivery, Receivers};
 
 use crate::address::{Address, AddressRef};
 use crate::home::privacy::Privacy;
-use crate::home::record::{Change, Last, List, Record};
+use crate::home::record::{Change, Last, Record};
 use crate::home::roster::Roster;
+use crate::home::subscription::Relation;
 use crate::limits::{DIRECTED_MAX, RESOURCES_MAX};
+use crate::presence::Audience;
 use crate::stdx::Map;
 
 /// The users of this shard that are in use: with a resource, or because somebody wrote to them.
@@ -46,15 +48,19 @@ pub struct Account {
     pub roster: Roster,
     pub privacy: Privacy,
     pub last: Option<Last>,
+    /// Who hears of the user's presence; `None`: not asked for since it changed.
+    pub audience: Option<Box<Audience>>,
     /// Messages that wait in the store.
     pub messages: u32,
+    /// Messages that are being committed.
+    pub storing: u32,
     /// The number that the next stored message gets.
     pub next_message: u64,
 }
 
 /// What may be done with a user now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Readiness {
     /// Nothing is in memory.
     Unknown,
     /// The record is being loaded.
@@ -70,6 +76,10 @@ pub struct Resource<K> {
     pub name: Box<str>,
     pub key: K,
     pub available: Option<Available>,
+    /// It has asked for the roster, and hears of changes (RFC 6121, 2.2).
+    pub interested: bool,
+    /// It wants copies of the user's other messages (XEP-0280).
+    pub carbons: bool,
     /// Who got presence directly and must hear of the end (RFC 6121, 4.6.3). Full or bare.
     pub directed: Vec<Address>,
 }
@@ -105,12 +115,12 @@ impl<K: Copy + PartialEq> Home<K> {
 
     /// What may be done with a user now.
     #[inline]
-    pub fn standing(&self, bare: &str) -> Standing {
+    pub fn readiness(&self, bare: &str) -> Readiness {
         match self.users.get(bare) {
-            None => Standing::Unknown,
-            Some(User { account: None, .. }) => Standing::Loading,
-            Some(User { busy: true, .. }) => Standing::Busy,
-            Some(_) => Standing::Ready,
+            None => Readiness::Unknown,
+            Some(User { account: None, .. }) => Readiness::Loading,
+            Some(User { busy: true, .. }) => Readiness::Busy,
+            Some(_) => Readiness::Ready,
         }
     }
 
@@ -157,6 +167,13 @@ impl<K: Copy + PartialEq> Home<K> {
         self.users.get(bare)?.account.as_deref()
     }
 
+    /// What the expansion of a presence needs of a watcher, in one look-up.
+    #[inline]
+    pub fn watcher(&self, bare: &str) -> Option<(&Account, &[Resource<K>])> {
+        let user = self.users.get(bare)?;
+        Some((user.account.as_deref()?, &user.resources))
+    }
+
     /// The same, to be changed by what needs no commit or has its commit behind it.
     pub fn account_mut(&mut self, bare: &str) -> Option<&mut Account> {
         self.users.get_mut(bare)?.account.as_deref_mut()
@@ -170,7 +187,14 @@ impl<K: Copy + PartialEq> Home<K> {
         resource: &str,
         key: K,
     ) -> Result<Option<Resource<K>>, TooMany> {
-        let fresh = Resource { name: resource.into(), key, available: None, directed: Vec::new() };
+        let fresh = Resource {
+            name: resource.into(),
+            key,
+            available: None,
+            interested: false,
+            carbons: false,
+            directed: Vec::new(),
+        };
         self.load(bare);
         let Some(user) = self.users.get_mut(bare) else { return Err(TooMany) };
         if let Some(old) = user.resources.iter_mut().find(|r| *r.name == *resource) {
@@ -217,7 +241,9 @@ impl Account {
             roster: Roster::new(record.items, record.roster_version),
             privacy: Privacy::new(record.rules),
             last: record.last,
+            audience: None,
             messages: record.messages,
+            storing: 0,
             next_message: record.next_message,
         }
     }
@@ -225,11 +251,25 @@ impl Account {
     /// A change is committed: what is in memory follows.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::PutItem(item) => self.roster.put(*item),
-            Change::RemoveItem(contact) => drop(self.roster.remove(&contact)),
+            Change::PutItem(item) => {
+                if self.is_seen_by(item.contact.full()) != item.state.has_from() {
+                    self.audience = None;
+                }
+                self.roster.put(*item);
+            }
+            Change::RemoveItem(contact) => {
+                self.roster.remove(&contact);
+                self.audience = None;
+            }
             Change::RosterVersion(version) => self.roster.version = version,
-            Change::AddRule(list, rule) => drop(self.privacy.add(list, rule)),
-            Change::RemoveRule(list, rule) => drop(self.privacy.remove(list, &rule)),
+            Change::AddRule(list, rule) => {
+                self.privacy.add(list, rule);
+                self.audience = None;
+            }
+            Change::RemoveRule(list, rule) => {
+                self.privacy.remove(list, &rule);
+                self.audience = None;
+            }
             Change::Last(last) => self.last = Some(last),
             Change::StoreMessage(_) => self.messages += 1,
             Change::RemoveMessages(numbers) => {
@@ -240,9 +280,14 @@ impl Account {
         }
     }
 
-    /// Whether `rule` stands on `list`.
-    pub fn has_rule(&self, list: List, rule: &Address) -> bool {
-        self.privacy.list(list).binary_search(rule).is_ok()
+    /// The contact, by its bare address, sees the user's presence.
+    pub fn is_seen_by(&self, contact: &str) -> bool {
+        self.roster.get(contact).is_some_and(|it| it.state.has_from())
+    }
+
+    /// How a contact stands to the user.
+    pub fn relation(&self, contact: AddressRef<'_>) -> Relation {
+        self.roster.relation(contact, &self.privacy)
     }
 }
 

@@ -5,7 +5,6 @@
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
-use crate::home::{Available, Resource};
 use crate::shard::Shard;
 use crate::shard::account::{Origin, Outcome};
 use crate::shard::conn::{Bound, Conn, Role};
@@ -14,7 +13,6 @@ use crate::shard::kernel::ConnId;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::splice::{self, Edits};
 use crate::xmpp::stanza::{self, ChildKind, Stanza};
-use crate::xmpp::write;
 
 impl Shard {
     /// One first-level element of a bound client.
@@ -48,34 +46,63 @@ impl Shard {
         let mut carry =
             Carry { origin, since: self.now.moment, kind, purpose, from, to: from, text };
         let mut scratch = std::mem::take(&mut self.scratch);
+        let id = conn.id;
+        let mut parked = false;
         match stanza.to {
             None => {
                 self.account.take(kind);
-                self.without_to(conn.id, &mut carry);
+                parked = self.without_to(id, &mut carry);
             }
             Some(to) => match AddressRef::parse(&to.value(frame), &mut scratch) {
                 Err(_) => self.refuse(conn.id, kind, frame, stanza, StanzaFault::JidMalformed),
                 Ok(to) => {
                     self.account.take(kind);
                     carry.to = to;
-                    if kind == Kind::Presence && !self.note_directed(conn.id, &carry) {
-                        self.bounce(&carry, StanzaFault::ResourceConstraint);
-                    } else {
-                        self.route(&carry);
-                    }
+                    parked = self.with_to(id, &carry);
                 }
             },
         }
+        conn.parked |= parked;
         scratch.clear();
         self.scratch = scratch;
     }
 
+    /// True: the client is parked until what it said is done; the same for those that follow.
+    fn with_to(&mut self, id: ConnId, carry: &Carry<'_>) -> bool {
+        if carry.purpose.is_subscription() {
+            return self.user_subscribes(id, carry);
+        }
+        if carry.kind == Kind::Iq && carry.to.full() == carry.from.bare() {
+            return self.own_iq(id, carry);
+        }
+        if carry.kind == Kind::Presence && !self.note_directed(id, carry) {
+            self.bounce(carry, StanzaFault::ResourceConstraint);
+        } else {
+            self.route(carry);
+        }
+        false
+    }
+
+    /// An IQ of a client for its own account, which is here.
+    fn own_iq(&mut self, id: ConnId, carry: &Carry<'_>) -> bool {
+        let Text::Original { stanza, .. } = &carry.text else { return false };
+        match carry.purpose {
+            Purpose::Get | Purpose::Set if stanza.has(ChildKind::Roster) => {
+                return self.roster_asked(id, carry);
+            }
+            Purpose::Get | Purpose::Set => self.serve(carry),
+            // RFC 6120, 8.2.3: an answer that nobody here waits for.
+            _ => self.outcome(carry.origin, Outcome::ByRule),
+        }
+        false
+    }
+
     /// A stanza without `to` (RFC 6120, 10.3).
-    fn without_to(&mut self, id: ConnId, carry: &mut Carry<'_>) {
+    fn without_to(&mut self, id: ConnId, carry: &mut Carry<'_>) -> bool {
         carry.to = carry.from.without_resource();
         match (carry.kind, carry.purpose) {
             (Kind::Presence, Purpose::Available | Purpose::Unavailable) => {
-                self.broadcast(id, carry)
+                self.broadcast(id, carry);
             }
             (Kind::Presence, _) => self.bounce(carry, StanzaFault::BadRequest),
             (Kind::Message, _) => {
@@ -85,112 +112,9 @@ impl Shard {
                 }
                 self.route(carry);
             }
-            (Kind::Iq, Purpose::Get | Purpose::Set) => self.serve(carry),
-            // RFC 6120, 8.2.3: an answer that nobody here waits for.
-            (Kind::Iq, _) => self.outcome(carry.origin, Outcome::ByRule),
+            (Kind::Iq, _) => return self.own_iq(id, carry),
         }
-    }
-
-    /// RFC 6121, 4.2.2, 4.4.2, 4.5.2: presence without `to` goes to the user's other resources.
-    fn broadcast(&mut self, id: ConnId, carry: &Carry<'_>) {
-        let Text::Original { frame, stanza, .. } = &carry.text else { return };
-        let mut whole = Vec::new();
-        if carry.text.append(&mut whole).is_err() {
-            return self.bounce(carry, StanzaFault::NotAcceptable);
-        }
-        let bare = carry.from.bare();
-        let available = (carry.purpose == Purpose::Available).then(|| Available {
-            priority: priority_of(stanza, frame),
-            stanza: whole.clone().into(),
-        });
-        let others: Vec<(ConnId, Option<Box<[u8]>>)> = self
-            .home
-            .resources(bare)
-            .iter()
-            .filter(|r| r.key != id)
-            .filter_map(|r| r.available.as_ref().map(|a| (r.key, Some(a.stanza.clone()))))
-            .collect();
-        let Some(resource) = self.home.resource_mut(bare, id) else { return };
-        let first = available.is_some() && resource.available.is_none();
-        resource.available = available;
-        let directed = match carry.purpose {
-            Purpose::Unavailable => std::mem::take(&mut resource.directed),
-            _ => Vec::new(),
-        };
-        for (other, theirs) in others {
-            self.tell(other, &whole);
-            if let (true, Some(theirs)) = (first, theirs) {
-                // RFC 6121, 4.2.2: who comes hears of those who are there.
-                self.tell(id, &theirs);
-            }
-        }
-        self.outcome(carry.origin, Outcome::Delivered);
-        self.end_directed(carry.from, &directed);
-    }
-
-    /// Remembers who got presence directly, to tell them of the end (RFC 6121, 4.6.3).
-    fn note_directed(&mut self, id: ConnId, carry: &Carry<'_>) -> bool {
-        let available = match carry.purpose {
-            Purpose::Available => true,
-            Purpose::Unavailable => false,
-            _ => return true,
-        };
-        self.home
-            .resource_mut(carry.from.bare(), id)
-            .is_none_or(|resource| resource.direct(carry.to, available))
-    }
-
-    /// The connection of a resource is gone, and it did not say so itself (RFC 6121, 4.5.3).
-    pub(super) fn resource_gone(&mut self, id: ConnId, address: &Address) {
-        let Some(resource) = self.home.unbind(address.bare(), id) else { return };
-        self.resource_ended(&resource, address);
-        self.rests(address.bare());
-    }
-
-    /// Another stream took the resource's name: this one ends (RFC 6120, 7.7.2.2).
-    pub(super) fn replaced(&mut self, old: Resource<ConnId>, address: &Address) {
-        self.counters.replaced += 1;
-        if let Some(mut conn) = self.conns.take(old.key) {
-            self.stream_fault(&mut conn, StreamFault::Conflict);
-            self.conns.put_back(conn);
-        }
-        self.resource_ended(&old, address);
-    }
-
-    fn resource_ended(&mut self, resource: &Resource<ConnId>, address: &Address) {
-        if resource.available.is_some() {
-            let mut text = Vec::new();
-            unavailable(address, None, &mut text);
-            let others: Vec<_> = self
-                .home
-                .resources(address.bare())
-                .iter()
-                .filter(|r| r.available.is_some())
-                .map(|r| r.key)
-                .collect();
-            for other in others {
-                self.tell(other, &text);
-            }
-        }
-        self.end_directed(address.view(), &resource.directed);
-    }
-
-    /// Presence of the user's own, for another resource. One that takes nothing misses it.
-    fn tell(&mut self, id: ConnId, text: &[u8]) {
-        let room = self.conns.outbox(id).is_some_and(|outbox| outbox.has_room());
-        if room {
-            self.write(id, |out| out.extend_from_slice(text));
-        } else {
-            self.counters.outbox_full += 1;
-        }
-    }
-
-    fn end_directed(&mut self, from: AddressRef<'_>, directed: &[Address]) {
-        for to in directed {
-            let mut text = Vec::new();
-            unavailable(&from.to_address(), Some(to), &mut text);
-            self.answer(from, to.view(), Kind::Presence, Purpose::Unavailable, &text);
-        }
+        false
     }
 
     /// A protocol error before the stanza is taken.
@@ -233,21 +157,4 @@ fn may_say(bound: &Bound, stanza: &Stanza, frame: &[u8]) -> bool {
         || raw == bound.address.bare()
         || Address::parse(&raw)
             .is_ok_and(|from| from == bound.address || from.full() == bound.address.bare())
-}
-
-/// RFC 6121, 4.7.2.3: absent or unreadable is zero.
-fn priority_of(stanza: &Stanza, frame: &[u8]) -> i8 {
-    stanza
-        .child_text(frame, ChildKind::Priority)
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
-}
-
-fn unavailable(from: &Address, to: Option<&Address>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"<presence type='unavailable'");
-    write::attr("from", from.full(), out);
-    if let Some(to) = to {
-        write::attr("to", to.full(), out);
-    }
-    out.extend_from_slice(b"/>");
 }

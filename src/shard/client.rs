@@ -4,7 +4,7 @@
 //! allows. The SASL exchange is in `login.rs`, what comes after the bind in `bound.rs`.
 
 use crate::address::Address;
-use crate::home::Standing;
+use crate::home::Readiness;
 use crate::limits::{PRELOGIN_ELEMENTS_MAX, PRELOGIN_OCTETS_MAX};
 use crate::policy::Security;
 use crate::route::shard_of;
@@ -284,7 +284,7 @@ impl Shard {
     pub(super) fn bound(&mut self, conn: &mut Conn, bind_id: &str) {
         let Role::Login(login) = &conn.role else { return };
         let Some(user) = login.user.as_ref().map(Address::to_bare) else { return };
-        if self.home.standing(user.bare()) == Standing::Ready {
+        if self.home.readiness(user.bare()) == Readiness::Ready {
             return self.bound_now(conn, bind_id);
         }
         conn.parked = true;

@@ -113,7 +113,7 @@ impl Shard {
 
     /// Into the outboxes of several: the first that takes it counts, the others get a copy. The
     /// sender hears of it only if none took it.
-    fn hand_to_all(&mut self, ids: &[ConnId], carry: &Carry<'_>) {
+    pub(super) fn hand_to_all(&mut self, ids: &[ConnId], carry: &Carry<'_>) {
         let mut copy = carry.clone();
         let mut taken = false;
         let mut fault = StanzaFault::RecipientUnavailable;

@@ -10,14 +10,14 @@ use std::fmt;
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::Kind;
-use crate::home::Standing;
+use crate::home::Readiness;
 use crate::home::record::{Change, Fetch, Fetched, Record};
 use crate::limits::{
     GATE_BYTES_MAX, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORD_IDLE_TIME, RECORDS_IDLE_MAX,
     STORE_JOBS_MAX,
 };
 use crate::shard::deliver::Carry;
-use crate::shard::kernel::{Answer, Question, Ticket, Unavailable};
+use crate::shard::kernel::{Answer, ConnId, Full, Question, Ticket, Unavailable};
 use crate::shard::{Request, Shard, Timer};
 use crate::stdx::{Bounded, Key, Map, Slab};
 use crate::time::Moment;
@@ -98,9 +98,9 @@ impl Gate {
 impl Shard {
     /// A stanza for a user of this shard, when his record is there.
     pub(super) fn deliver(&mut self, carry: &Carry<'_>) {
-        match self.home.standing(carry.to.bare()) {
-            Standing::Ready => self.deliver_now(carry),
-            Standing::Busy if self.may_overtake(carry) => self.deliver_now(carry),
+        match self.home.readiness(carry.to.bare()) {
+            Readiness::Ready => self.deliver_now(carry),
+            Readiness::Busy if self.may_overtake(carry) => self.deliver_now(carry),
             _ => self.wait_at_gate(carry),
         }
     }
@@ -128,7 +128,7 @@ impl Shard {
     /// waits, and nothing will be done.
     #[must_use]
     pub(super) fn with_record(&mut self, user: &Address, work: Work) -> bool {
-        if self.home.standing(user.bare()) == Standing::Ready {
+        if self.home.readiness(user.bare()) == Readiness::Ready {
             work(self);
             return true;
         }
@@ -137,9 +137,31 @@ impl Shard {
         queued
     }
 
+    /// A client's own doing that may need a commit. `act` says whether it has asked for one, behind
+    /// which it lets the client go (`unpark`). The answer: whether the client must be parked until
+    /// then, so that nothing it says afterwards overtakes. An error: too much waits, and nothing will
+    /// be done.
+    pub(super) fn on_own_record(
+        &mut self,
+        id: ConnId,
+        user: &Address,
+        act: impl FnOnce(&mut Self) -> bool + 'static,
+    ) -> Result<bool, Full> {
+        if self.home.readiness(user.bare()) == Readiness::Ready {
+            return Ok(act(self));
+        }
+        let ticket = Self::ticket_of(id);
+        let work = move |shard: &mut Self| {
+            if !act(shard) {
+                shard.unpark(ticket, |_, _| {});
+            }
+        };
+        if self.with_record(user, Box::new(work)) { Ok(true) } else { Err(Full) }
+    }
+
     fn queue_at_gate(&mut self, user: &Address, waiting: Waiting) -> Result<(), Waiting> {
         let bare = user.bare();
-        let unknown = self.home.standing(bare) == Standing::Unknown;
+        let unknown = self.home.readiness(bare) == Readiness::Unknown;
         let gate = match self.gates.gates.get_mut(bare) {
             Some(gate) => gate,
             None => self.gates.gates.entry(bare.into()).or_insert(Gate::new()),
@@ -153,7 +175,7 @@ impl Shard {
         Ok(())
     }
 
-    /// A durable change that nothing of the user may overtake; he must be [`Standing::Ready`].
+    /// A durable change that nothing of the user may overtake; he must be [`Readiness::Ready`].
     /// `by`: the contact who causes it, if it is not the user himself.
     pub(super) fn commit(
         &mut self,
@@ -162,7 +184,7 @@ impl Shard {
         changes: Vec<Change>,
         after: After,
     ) {
-        debug_assert_eq!(self.home.standing(user.bare()), Standing::Ready);
+        debug_assert_eq!(self.home.readiness(user.bare()), Readiness::Ready);
         self.home.set_busy(user.bare(), true);
         let by = by.map_or(0, AddressRef::bare_hash);
         match self.gates.gates.get_mut(user.bare()) {
@@ -298,10 +320,10 @@ impl Shard {
                     });
                 }
             }
-            match self.home.standing(user.bare()) {
-                Standing::Ready => {}
+            match self.home.readiness(user.bare()) {
+                Readiness::Ready => {}
                 // A work that came for a record which is not there may ask for it anew.
-                Standing::Unknown if fault.is_some() => {}
+                Readiness::Unknown if fault.is_some() => {}
                 _ => return,
             }
         }

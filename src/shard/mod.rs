@@ -13,10 +13,12 @@ mod client;
 mod conn;
 mod counters;
 mod deliver;
+mod fanout;
 mod gate;
 pub mod kernel;
 mod life;
 mod login;
+mod messages;
 mod outbox;
 mod peer_dialback;
 mod peer_in;
@@ -24,11 +26,14 @@ mod peer_out;
 #[cfg(test)]
 mod peer_tests;
 mod post;
+mod presence;
 mod random;
 mod report;
+mod roster;
 mod services;
 pub mod settings;
 mod step;
+mod subscribe;
 mod table;
 mod targets;
 mod tell;
@@ -41,7 +46,9 @@ pub use report::{Figure, Notice, Report, StreamRow};
 
 use crate::address::Address;
 use crate::home::Home;
+use crate::limits::WATCHERS_MAX;
 use crate::peer::Ways;
+use crate::presence::Watchers;
 use crate::shard::account::{Account, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
@@ -64,6 +71,10 @@ pub struct Shard {
     home: Home<ConnId>,
     /// What waits for users' records and for the store.
     gates: Gates,
+    /// Who of this shard's users watches whom.
+    watchers: Watchers,
+    /// Audiences made so far: each gets the next number as its version.
+    audiences: u64,
     ways: Ways<ConnId>,
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
@@ -135,6 +146,8 @@ impl Shard {
             conns: Table::default(),
             home: Home::new(random.number()),
             gates: Gates::new(random.number()),
+            watchers: Watchers::new(random.number(), WATCHERS_MAX),
+            audiences: 0,
             ways: Ways::new(random.number()),
             account: Account::default(),
             outcomes,

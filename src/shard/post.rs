@@ -30,11 +30,26 @@ pub(super) enum Record {
     Verified,
     /// A peer has proven itself on a stream: the receiving shard's way to it pauses no longer.
     Heard,
+    /// Presence of a user of the sending shard, for all his watchers on the receiving one.
+    Fanout,
+    /// Who these watchers are.
+    Watchers,
+    /// The receiving shard's set of watchers is not known, or of another version.
+    WatchersWanted,
 }
 
 impl Record {
-    const ALL: [Self; 6] =
-        [Self::Stanza, Self::Outbound, Self::Outcomes, Self::Verify, Self::Verified, Self::Heard];
+    const ALL: [Self; 9] = [
+        Self::Stanza,
+        Self::Outbound,
+        Self::Outcomes,
+        Self::Verify,
+        Self::Verified,
+        Self::Heard,
+        Self::Fanout,
+        Self::Watchers,
+        Self::WatchersWanted,
+    ];
 }
 
 /// The records of a turn.
@@ -103,6 +118,18 @@ impl Posts {
         for count in outcomes.counts.as_flattened() {
             self.bytes.extend_from_slice(&count.to_le_bytes());
         }
+        self.ends.push((to, self.bytes.len()));
+    }
+
+    /// A record whose fields are written by who knows them.
+    pub(super) fn record(
+        &mut self,
+        to: ShardId,
+        record: Record,
+        fields: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.bytes.push(record as u8);
+        fields(&mut self.bytes);
         self.ends.push((to, self.bytes.len()));
     }
 
@@ -204,6 +231,9 @@ impl Shard {
                     self.peer_heard(near, far);
                 }
             }
+            Some(Record::Fanout) => self.fanout_came(from, rest),
+            Some(Record::Watchers) => self.watchers_came(rest),
+            Some(Record::WatchersWanted) => self.watchers_wanted(from, rest),
             None => unreachable!("both ends are the same program"),
         }
     }
@@ -269,7 +299,13 @@ impl Shard {
                     self.verified(verify.ticket, &verify.near, &verify.far, failed);
                 }
             }
-            Some(Record::Verified | Record::Heard) => self.posts.keep(to, record),
+            Some(
+                Record::Verified
+                | Record::Heard
+                | Record::Fanout
+                | Record::Watchers
+                | Record::WatchersWanted,
+            ) => self.posts.keep(to, record),
             None => {}
         }
     }
@@ -313,14 +349,14 @@ fn verdict_of(octet: u8) -> Option<Verdict> {
     }
 }
 
-fn put_text(text: &str, out: &mut Vec<u8>) {
+pub(super) fn put_text(text: &str, out: &mut Vec<u8>) {
     // Addresses are at most 3 x 1,023 octets, dialback's texts come in a stanza of a stranger.
     let length = u16::try_from(text.len()).expect("texts of records are short");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
-fn take_text<'a>(at: &mut &'a [u8]) -> Option<&'a str> {
+pub(super) fn take_text<'a>(at: &mut &'a [u8]) -> Option<&'a str> {
     let length = usize::from(take_u16(at)?);
     let (text, rest) = at.split_at_checked(length)?;
     *at = rest;
@@ -345,6 +381,6 @@ fn take_u32(at: &mut &[u8]) -> Option<u32> {
     take(at).map(u32::from_le_bytes)
 }
 
-fn take_u64(at: &mut &[u8]) -> Option<u64> {
+pub(super) fn take_u64(at: &mut &[u8]) -> Option<u64> {
     take(at).map(u64::from_le_bytes)
 }

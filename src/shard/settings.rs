@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+pub use crate::home::subscription::Denial;
 use crate::policy::{Policy, Security};
 use crate::tls;
 pub use crate::xmpp::stream::Party;
@@ -28,6 +29,8 @@ pub struct Domain {
     /// The -PLUS mechanisms are offered. Off for clients that know channel bindings of TLS 1.2 only
     /// and say so in a way that a server which offers others must refuse (RFC 5802, 6).
     pub channel_binding: bool,
+    /// How the *no* of its users looks to those who asked to see them.
+    pub denial: Denial,
 }
 
 /// The snapshot every shard holds.

@@ -234,7 +234,12 @@ fn settings(shards: u16) -> Settings {
         ],
         domains: DOMAINS
             .iter()
-            .map(|n| Domain { name: (*n).to_owned(), plain: false, channel_binding: true })
+            .map(|n| Domain {
+                name: (*n).to_owned(),
+                plain: false,
+                channel_binding: true,
+                denial: Default::default(),
+            })
             .collect(),
         tls,
         policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),

@@ -172,6 +172,7 @@ impl World {
                 name: node.domain.to_owned(),
                 plain: false,
                 channel_binding: true,
+                denial: Default::default(),
             }],
             tls: node.tls,
             policy: Arc::new(Policy::new(rule(node.auth, node.security, &[]), rules)),
