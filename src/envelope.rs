@@ -35,6 +35,26 @@ impl Kind {
     }
 }
 
+/// Whose account a stanza is on, carried with it to wherever it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The shard that took it.
+    pub shard: u16,
+    /// What was taken.
+    pub kind: Kind,
+    /// The managed stream of that shard it came on (XEP-0198); 0: its sender counts nothing.
+    pub stream: u32,
+    /// Its number on that stream.
+    pub number: u32,
+}
+
+impl Origin {
+    /// Of a sender that does not count what was handled.
+    pub fn plain(shard: u16, kind: Kind) -> Self {
+        Self { shard, kind, stream: 0, number: 0 }
+    }
+}
+
 /// What a stanza of any kind means to routing, from its `type` (RFC 6121, 4.7.1, 5.2.2;
 /// RFC 6120, 8.2.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -194,6 +194,13 @@ impl<K: Copy + PartialEq> Home<K> {
         Some(gone)
     }
 
+    /// Another connection speaks for the resource from now on, or none for a while (XEP-0198, 5).
+    pub fn rekey(&mut self, bare: &str, old: K, new: K) {
+        if let Some(resource) = self.resource_mut(bare, old) {
+            resource.key = new;
+        }
+    }
+
     /// The resources of an account, in the order in which they were bound.
     pub fn resources(&self, bare: &str) -> &[Resource<K>] {
         self.users.get(bare).map_or(&[], |u| &u.resources)

@@ -11,6 +11,7 @@ use crate::shard::account::{Origin, Outcome};
 use crate::shard::conn::{Bound, Conn, Role};
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::ConnId;
+use crate::shard::session;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::splice::{self, Edits};
 use crate::xmpp::stanza::{self, ChildKind, Stanza};
@@ -20,13 +21,21 @@ impl Shard {
     /// One first-level element of a bound client.
     pub(super) fn client_stanza(&mut self, conn: &mut Conn, frame: &[u8], stanza: &Stanza) {
         let Some(kind) = kind_of(stanza) else {
+            if stanza.kind == stanza::Kind::Sm {
+                return self.managed_element(conn, frame, stanza);
+            }
             if stanza.kind == stanza::Kind::Compress {
                 return self.refuse_compression(conn.id);
             }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
-        self.account.offer(kind);
         let Role::Bound(bound) = &conn.role else { return };
+        let mut origin = Origin::plain(self.id.0, kind);
+        if bound.stream != 0 {
+            let Some(number) = self.number(bound.stream, frame) else { return };
+            (origin.stream, origin.number) = (bound.stream, number);
+        }
+        self.account.offer(kind);
         if !may_say(bound, stanza, frame) {
             // RFC 6120, 8.1.2.1: a client speaks for nobody else.
             self.account.refuse(kind);
@@ -34,19 +43,25 @@ impl Shard {
         }
         let type_ = stanza.type_.map(|t| t.raw(frame));
         let Some(purpose) = Purpose::read(kind, type_) else {
-            return self.refuse(conn.id, kind, frame, stanza, StanzaFault::BadRequest);
+            return self.refuse(conn.id, origin, frame, stanza, StanzaFault::BadRequest);
         };
         if kind == Kind::Iq && !is_whole_iq(stanza, purpose) {
-            return self.refuse(conn.id, kind, frame, stanza, StanzaFault::BadRequest);
+            return self.refuse(conn.id, origin, frame, stanza, StanzaFault::BadRequest);
         }
-        let origin = Some(Origin { shard: self.id.0, kind });
         // RFC 6121, 3.1.2: who asks for presence is the user, not one of his clients.
         let from = bound.address.view();
         let stamp = if purpose.is_subscription() { from.bare() } else { from.full() };
         let edits = Edits { from: Some(stamp), lang: bound.lang.as_deref(), ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
-        let mut carry =
-            Carry { origin, since: self.now.moment, kind, purpose, from, to: from, text };
+        let mut carry = Carry {
+            origin: Some(origin),
+            since: self.now.moment,
+            kind,
+            purpose,
+            from,
+            to: from,
+            text,
+        };
         let mut scratch = std::mem::take(&mut self.scratch);
         match stanza.to {
             None => {
@@ -54,7 +69,7 @@ impl Shard {
                 self.without_to(conn.id, &mut carry);
             }
             Some(to) => match AddressRef::parse(&to.value(frame), &mut scratch) {
-                Err(_) => self.refuse(conn.id, kind, frame, stanza, StanzaFault::JidMalformed),
+                Err(_) => self.refuse(conn.id, origin, frame, stanza, StanzaFault::JidMalformed),
                 Ok(to) => {
                     self.account.take(kind);
                     carry.to = to;
@@ -155,6 +170,9 @@ impl Shard {
             self.conns.put_back(conn);
         }
         self.resource_ended(&old, address);
+        if let Some(stream) = session::stream_of(old.key) {
+            self.end_session(stream);
+        }
     }
 
     fn resource_ended(&mut self, resource: &Resource<ConnId>, address: &Address) {
@@ -175,16 +193,6 @@ impl Shard {
         self.end_directed(address.view(), &resource.directed);
     }
 
-    /// Presence of the user's own, for another resource. One that takes nothing misses it.
-    fn tell(&mut self, id: ConnId, text: &[u8]) {
-        let room = self.conns.outbox(id).is_some_and(|outbox| outbox.has_room());
-        if room {
-            self.write(id, |out| out.extend_from_slice(text));
-        } else {
-            self.counters.outbox_full += 1;
-        }
-    }
-
     fn end_directed(&mut self, from: AddressRef<'_>, directed: &[Address]) {
         for to in directed {
             let mut text = Vec::new();
@@ -197,16 +205,19 @@ impl Shard {
     fn refuse(
         &mut self,
         id: ConnId,
-        kind: Kind,
+        origin: Origin,
         frame: &[u8],
         stanza: &Stanza,
         fault: StanzaFault,
     ) {
-        self.account.refuse(kind);
+        self.account.refuse(origin.kind);
+        if origin.stream != 0 {
+            self.handled.push((origin.stream, origin.number));
+        }
         self.counters.stanza_faults[fault.index()] += 1;
         let mut text = Vec::new();
         splice::error_reply(frame, stanza, fault, None, None, None, &mut text);
-        self.write(id, |out| out.extend_from_slice(&text));
+        self.write_stanza(id, &text);
     }
 }
 

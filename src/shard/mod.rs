@@ -27,7 +27,9 @@ mod post;
 mod random;
 mod report;
 mod services;
+mod session;
 pub mod settings;
+mod sm;
 mod step;
 mod table;
 mod targets;
@@ -42,13 +44,14 @@ pub use report::{Figure, Notice, Report, StreamRow};
 use crate::address::Address;
 use crate::home::Home;
 use crate::peer::Ways;
-use crate::shard::account::{Account, Outcomes};
+use crate::shard::account::{Account, Handled, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
 use crate::shard::gate::Gates;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
 use crate::shard::post::{Posts, Verdict};
 use crate::shard::random::Random;
+use crate::shard::session::Sessions;
 use crate::shard::settings::Settings;
 use crate::shard::table::Table;
 use crate::stdx::Wheel;
@@ -68,6 +71,10 @@ pub struct Shard {
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
     outcomes: Vec<Outcomes>,
+    /// Stanzas of this shard's managed streams whose accounts are closed, not noted there yet.
+    handled: Vec<Handled>,
+    /// Sessions of clients that count stanzas, with and without a connection (XEP-0198).
+    sessions: Sessions,
     counters: Counters,
     timers: Wheel<Timer>,
     random: Random,
@@ -107,6 +114,8 @@ enum Timer {
     Job(Ticket),
     /// Forget users whose records nobody needs.
     Records,
+    /// Something of a session without a connection may be overdue.
+    Session(u32),
     /// Look at what nobody acknowledged.
     Sweep,
     /// Give back buffers that nobody took lately.
@@ -138,6 +147,8 @@ impl Shard {
             ways: Ways::new(random.number()),
             account: Account::default(),
             outcomes,
+            handled: Vec::new(),
+            sessions: Sessions::new(random.number()),
             counters: Counters::default(),
             timers: Wheel::new(),
             random,
