@@ -1,5 +1,7 @@
 //! What is carried: the neutral facts about a stanza on its way, the same for both wires.
 
+use crate::stdx::Key;
+
 /// The three kinds of stanza; the account is kept per kind (RFC 6120, 8.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -32,6 +34,45 @@ impl Kind {
     /// The inverse of [`Kind::index`], for records of other shards.
     pub fn from_index(index: u8) -> Option<Self> {
         Self::ALL.get(usize::from(index)).copied()
+    }
+}
+
+/// Whose account a stanza is on, carried with it to wherever it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The shard that took it.
+    pub shard: u16,
+    /// What was taken.
+    pub kind: Kind,
+    /// The managed stream of that shard it came on (XEP-0198); 0: its sender counts nothing.
+    pub stream: u32,
+    /// Its number on that stream.
+    pub number: u32,
+}
+
+impl Origin {
+    /// Stands for a shard where there is none: the message is in the store, and its row waits to hear
+    /// that it was delivered. Its account is closed.
+    const STORED: u16 = u16::MAX;
+
+    /// Of a message that is handed out from the store; `row` names it on the shard that does so.
+    pub fn stored(row: Key) -> Self {
+        Self {
+            shard: Self::STORED,
+            kind: Kind::Message,
+            stream: row.index,
+            number: row.generation,
+        }
+    }
+
+    /// The row that [`Origin::stored`] named.
+    pub fn row(self) -> Option<Key> {
+        (self.shard == Self::STORED).then_some(Key { index: self.stream, generation: self.number })
+    }
+
+    /// Of a sender that does not count what was handled.
+    pub fn plain(shard: u16, kind: Kind) -> Self {
+        Self { shard, kind, stream: 0, number: 0 }
     }
 }
 

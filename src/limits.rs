@@ -62,6 +62,14 @@ pub const RECORDS_IDLE_MAX: usize = 10_000;
 pub const WATCHERS_MAX: usize = 1_000_000;
 /// Messages that wait in the store for one user.
 pub const OFFLINE_MESSAGES_MAX: u32 = 1_000;
+/// Of these, fetched at once.
+pub const MESSAGES_FETCHED_MAX: u32 = 50;
+/// More are fetched when no more than these were handed out and not acknowledged.
+pub const MESSAGES_OUT_LOW: u32 = 25;
+/// A stored message that its receiver did not take is offered again after this.
+pub const MESSAGES_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// Stored messages that resources of one shard were handed and have not acknowledged.
+pub const STORED_OUT_MAX: u32 = 1_000_000;
 /// Questions to the store that a shard has open.
 pub const STORE_JOBS_MAX: u32 = 65_536;
 // Rosters and privacy lists.
@@ -85,8 +93,9 @@ pub const RULES_MAX: usize = 1_000;
 pub const OUTBOX_LOW_BYTES: usize = 65_536;
 /// Above this messages for a receiver go another way, and its own stream is not read.
 pub const OUTBOX_HIGH_BYTES: usize = 262_144;
-/// Never more than this: a stanza is added only below the high mark.
-pub const OUTBOX_BYTES_MAX: usize = OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096;
+/// Never more than this: a stanza is added only below the high mark, and what a resumed session
+/// held is within it too.
+pub const OUTBOX_BYTES_MAX: usize = 1_048_576;
 /// Sends to one connection that go out before we look whether they arrived.
 pub const FLIGHTS_BEFORE_LOOK: usize = 4;
 /// Buffers a shard keeps for the next sends.
@@ -95,6 +104,25 @@ pub const SEND_BUFFERS_MAX: usize = 4_096;
 pub const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back to the allocator.
 pub const SEND_BUFFER_KEEP_BYTES: usize = 4_096;
+
+// Stream management (XEP-0198).
+
+/// Stanzas written to a client that it has not acknowledged; then no more is written.
+pub const UNACKED_STANZAS_MAX: usize = 1_000;
+/// The same in octets: a stanza is added only below this.
+pub const UNACKED_HIGH_BYTES: usize = OUTBOX_BYTES_MAX - PEER_STANZA_BYTES_MAX - 4_096;
+/// Stanzas of a client that are not handed on yet; then it is not read.
+pub const UNHANDLED_STANZAS_MAX: usize = 1_000;
+/// Below this it is read again.
+pub const UNHANDLED_STANZAS_LOW: usize = 500;
+/// After so many stanzas a client is asked what it has handled.
+pub const ASK_EVERY_STANZAS: u32 = 16;
+/// After this time it is asked too.
+pub const ASK_EVERY: Duration = Duration::from_secs(1);
+/// A session whose connection is lost waits this long for another.
+pub const SESSION_TIME_MAX: Duration = Duration::from_secs(300);
+/// Ended sessions of a shard whose count is remembered, for clients that come too late.
+pub const SESSIONS_REMEMBERED_MAX: usize = 1_024;
 
 // Time.
 
@@ -263,6 +291,8 @@ const _: () = assert!(CLIENT_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
 const _: () = assert!(PEER_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES);
 const _: () = assert!(OUTBOX_BYTES_MAX <= 1_048_576);
+const _: () = assert!(OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096 <= OUTBOX_BYTES_MAX);
+const _: () = assert!(UNHANDLED_STANZAS_LOW < UNHANDLED_STANZAS_MAX);
 const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
 const _: () = assert!(OPENING_TIME_MAX.as_secs() < LOGIN_TIME_MAX.as_secs());
 const _: () = assert!(MESH_RING_BYTES.is_power_of_two());

@@ -50,12 +50,22 @@ pub struct Account {
     pub last: Option<Last>,
     /// Who hears of the user's presence; `None`: not asked for since it changed.
     pub audience: Option<Box<Audience>>,
-    /// Messages that wait in the store.
+    pub mailbox: Mailbox,
+}
+
+/// Messages that wait in the store for a user.
+#[derive(Debug, Default)]
+pub struct Mailbox {
+    /// Committed and not taken away.
     pub messages: u32,
-    /// Messages that are being committed.
+    /// On the way into the store.
     pub storing: u32,
-    /// The number that the next stored message gets.
-    pub next_message: u64,
+    /// The number that the next one gets.
+    pub next: u64,
+    /// Some are being fetched.
+    pub fetching: bool,
+    /// Handed to a resource that has not acknowledged them, by number.
+    pub out: Vec<u64>,
 }
 
 /// What may be done with a user now.
@@ -144,6 +154,7 @@ impl<K: Copy + PartialEq> Home<K> {
         self.users
             .get(bare)
             .is_some_and(|it| it.busy || it.account.is_none() || !it.resources.is_empty())
+            || self.account(bare).is_some_and(|it| it.mailbox.is_used())
     }
 
     /// The user is not needed any more; nothing happens if he is in use or not here. `always`: his
@@ -218,6 +229,13 @@ impl<K: Copy + PartialEq> Home<K> {
         Some(gone)
     }
 
+    /// Another connection speaks for the resource from now on, or none for a while (XEP-0198, 5).
+    pub fn rekey(&mut self, bare: &str, old: K, new: K) {
+        if let Some(resource) = self.resource_mut(bare, old) {
+            resource.key = new;
+        }
+    }
+
     /// The resources of an account, in the order in which they were bound.
     pub fn resources(&self, bare: &str) -> &[Resource<K>] {
         self.users.get(bare).map_or(&[], |u| &u.resources)
@@ -235,6 +253,18 @@ impl<K: Copy + PartialEq> Home<K> {
     }
 }
 
+impl Mailbox {
+    /// Something waits or is on its way: a new message must not overtake it.
+    pub fn is_open(&self) -> bool {
+        self.messages > 0 || self.storing > 0
+    }
+
+    /// Something is under way between us and the store, or a resource.
+    fn is_used(&self) -> bool {
+        self.storing > 0 || self.fetching || !self.out.is_empty()
+    }
+}
+
 impl Account {
     fn new(record: Record) -> Self {
         Self {
@@ -242,9 +272,11 @@ impl Account {
             privacy: Privacy::new(record.rules),
             last: record.last,
             audience: None,
-            messages: record.messages,
-            storing: 0,
-            next_message: record.next_message,
+            mailbox: Mailbox {
+                messages: record.messages,
+                next: record.next_message,
+                ..Mailbox::default()
+            },
         }
     }
 
@@ -271,10 +303,10 @@ impl Account {
                 self.audience = None;
             }
             Change::Last(last) => self.last = Some(last),
-            Change::StoreMessage(_) => self.messages += 1,
+            Change::StoreMessage(_) => self.mailbox.messages += 1,
             Change::RemoveMessages(numbers) => {
                 let gone = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
-                self.messages = self.messages.saturating_sub(gone);
+                self.mailbox.messages = self.mailbox.messages.saturating_sub(gone);
             }
             Change::Private { .. } | Change::Vcard(_) => {}
         }

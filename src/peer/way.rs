@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::dns::{Plan, Target};
-use crate::envelope::{Kind, Purpose};
+use crate::envelope::{Kind, Origin, Purpose};
 use crate::limits::{
     BACKOFF_MAX, BACKOFF_MIN, VERIFIES_PER_WAY_MAX, WAY_IDLE_MAX, WAY_QUEUE_BYTES_MAX,
     WAY_QUEUE_STANZAS_MAX,
@@ -114,8 +114,8 @@ pub struct Waiting {
     pub to: Address,
     pub kind: Kind,
     pub purpose: Purpose,
-    /// On whose account, by the number of the shard; `None`: on nobody's.
-    pub origin: Option<u16>,
+    /// On whose account; `None`: on nobody's.
+    pub origin: Option<Origin>,
     /// When it was taken.
     pub since: Moment,
     /// Then it bounces.

@@ -5,14 +5,7 @@
 //! the stanza and closes it when an outcome is reported; homes and ways report, they do not count.
 
 use crate::envelope::Kind;
-
-/// Whose account a stanza is on, carried with it to wherever it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Origin {
-    /// The shard that took it.
-    pub(crate) shard: u16,
-    pub(crate) kind: Kind,
-}
+pub(crate) use crate::envelope::Origin;
 
 /// How a taken stanza ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +16,9 @@ pub(crate) enum Outcome {
     Unconfirmed,
     /// Committed to a store.
     Stored,
+    /// Presence, or the answer to an IQ, kept in memory for a session whose connection is lost
+    /// (XEP-0198, 5). If the session is not resumed nobody wants it any more.
+    Held,
     /// The sender got an error.
     Bounced,
     /// The standard orders the discard (RFC 6121, 8.5), or forbids an answer (RFC 6120, 8.3.1).
@@ -32,12 +28,13 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    pub(crate) const COUNT: usize = 6;
+    pub(crate) const COUNT: usize = 7;
 
     pub(crate) const ALL: [Self; Self::COUNT] = [
         Self::Delivered,
         Self::Unconfirmed,
         Self::Stored,
+        Self::Held,
         Self::Bounced,
         Self::ByRule,
         Self::Dropped,
@@ -48,6 +45,7 @@ impl Outcome {
             Self::Delivered => "delivered",
             Self::Unconfirmed => "unconfirmed",
             Self::Stored => "stored",
+            Self::Held => "held",
             Self::Bounced => "bounced",
             Self::ByRule => "by_rule",
             Self::Dropped => "dropped",
@@ -107,16 +105,35 @@ impl Account {
     }
 }
 
+/// A stanza of a managed stream whose account is closed: its stream and its number there.
+pub(crate) type Handled = (u32, u32);
+
 /// Outcomes of stanzas that other shards took, gathered over a turn and told once.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcomes {
     pub(crate) counts: [[u32; Outcome::COUNT]; 3],
     pub(crate) any: bool,
+    /// Which they were, where the sender counts (XEP-0198).
+    pub(crate) handled: Vec<Handled>,
 }
 
 impl Outcomes {
-    pub(crate) fn add(&mut self, kind: Kind, outcome: Outcome) {
-        self.counts[kind.index()][outcome as usize] += 1;
+    pub(crate) fn add(&mut self, origin: Origin, outcome: Outcome) {
+        self.count(origin.kind, outcome, 1);
+        if origin.stream != 0 {
+            self.handled.push((origin.stream, origin.number));
+        }
+    }
+
+    /// They are told: the room for the next stays.
+    pub(crate) fn clear(&mut self) {
+        self.counts = Default::default();
+        self.any = false;
+        self.handled.clear();
+    }
+
+    pub(crate) fn count(&mut self, kind: Kind, outcome: Outcome, count: u32) {
+        self.counts[kind.index()][outcome as usize] += count;
         self.any = true;
     }
 }
@@ -141,5 +158,15 @@ mod tests {
         let figures: Vec<_> = account.figures(Kind::Message).collect();
         assert_eq!(figures[0], ("offered", 3));
         assert_eq!(figures.last(), Some(&("in_flight", 0)));
+    }
+
+    #[test]
+    fn only_who_counts_hears_which_it_was() {
+        let mut outcomes = Outcomes::default();
+        outcomes.add(Origin::plain(1, Kind::Iq), Outcome::Delivered);
+        let counted = Origin { stream: 7, number: 3, ..Origin::plain(1, Kind::Iq) };
+        outcomes.add(counted, Outcome::Delivered);
+        assert_eq!(outcomes.counts[Kind::Iq.index()][Outcome::Delivered as usize], 2);
+        assert_eq!(outcomes.handled, [(7, 3)]);
     }
 }

@@ -18,13 +18,21 @@ impl Shard {
     /// One first-level element of a bound client.
     pub(super) fn client_stanza(&mut self, conn: &mut Conn, frame: &[u8], stanza: &Stanza) {
         let Some(kind) = kind_of(stanza) else {
+            if stanza.kind == stanza::Kind::Sm {
+                return self.managed_element(conn, frame, stanza);
+            }
             if stanza.kind == stanza::Kind::Compress {
                 return self.refuse_compression(conn.id);
             }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
-        self.account.offer(kind);
         let Role::Bound(bound) = &conn.role else { return };
+        let mut origin = Origin::plain(self.id.0, kind);
+        if bound.stream != 0 {
+            let Some(number) = self.number(bound.stream, frame) else { return };
+            (origin.stream, origin.number) = (bound.stream, number);
+        }
+        self.account.offer(kind);
         if !may_say(bound, stanza, frame) {
             // RFC 6120, 8.1.2.1: a client speaks for nobody else.
             self.account.refuse(kind);
@@ -32,19 +40,25 @@ impl Shard {
         }
         let type_ = stanza.type_.map(|t| t.raw(frame));
         let Some(purpose) = Purpose::read(kind, type_) else {
-            return self.refuse(conn.id, kind, frame, stanza, StanzaFault::BadRequest);
+            return self.refuse(conn.id, origin, frame, stanza, StanzaFault::BadRequest);
         };
         if kind == Kind::Iq && !is_whole_iq(stanza, purpose) {
-            return self.refuse(conn.id, kind, frame, stanza, StanzaFault::BadRequest);
+            return self.refuse(conn.id, origin, frame, stanza, StanzaFault::BadRequest);
         }
-        let origin = Some(Origin { shard: self.id.0, kind });
         // RFC 6121, 3.1.2: who asks for presence is the user, not one of his clients.
         let from = bound.address.view();
         let stamp = if purpose.is_subscription() { from.bare() } else { from.full() };
         let edits = Edits { from: Some(stamp), lang: bound.lang.as_deref(), ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
-        let mut carry =
-            Carry { origin, since: self.now.moment, kind, purpose, from, to: from, text };
+        let mut carry = Carry {
+            origin: Some(origin),
+            since: self.now.moment,
+            kind,
+            purpose,
+            from,
+            to: from,
+            text,
+        };
         let mut scratch = std::mem::take(&mut self.scratch);
         let id = conn.id;
         let mut parked = false;
@@ -54,7 +68,7 @@ impl Shard {
                 parked = self.without_to(id, &mut carry);
             }
             Some(to) => match AddressRef::parse(&to.value(frame), &mut scratch) {
-                Err(_) => self.refuse(conn.id, kind, frame, stanza, StanzaFault::JidMalformed),
+                Err(_) => self.refuse(conn.id, origin, frame, stanza, StanzaFault::JidMalformed),
                 Ok(to) => {
                     self.account.take(kind);
                     carry.to = to;
@@ -121,16 +135,19 @@ impl Shard {
     fn refuse(
         &mut self,
         id: ConnId,
-        kind: Kind,
+        origin: Origin,
         frame: &[u8],
         stanza: &Stanza,
         fault: StanzaFault,
     ) {
-        self.account.refuse(kind);
+        self.account.refuse(origin.kind);
+        if origin.stream != 0 {
+            self.handled.push((origin.stream, origin.number));
+        }
         self.counters.stanza_faults[fault.index()] += 1;
         let mut text = Vec::new();
         splice::error_reply(frame, stanza, fault, None, None, None, &mut text);
-        self.write(id, |out| out.extend_from_slice(&text));
+        self.write_stanza(id, &text);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::limits::{PRELOGIN_ELEMENTS_MAX, PRELOGIN_OCTETS_MAX};
 use crate::policy::Security;
 use crate::route::shard_of;
 use crate::shard::Shard;
-use crate::shard::conn::{Bound, Conn, Role};
+use crate::shard::conn::{Arrival, Bound, Conn, Role};
 use crate::shard::kernel::{ConnId, ShardId};
 use crate::shard::login::{self, Exchange, Offer};
 use crate::tls;
@@ -27,7 +27,7 @@ pub(crate) struct Login {
     security: Security,
     /// Our domain it spoke to, frozen with its first header.
     pub(super) domain: Option<String>,
-    lang: Option<Box<str>>,
+    pub(super) lang: Option<Box<str>>,
     said_header: bool,
     /// Octets and elements so far: a stranger has a small, constant budget.
     octets: u64,
@@ -65,6 +65,11 @@ impl Login {
     /// The bare address it has proven or is about to prove.
     pub(super) fn claims(&self) -> Option<&str> {
         self.user.as_ref().or_else(|| self.exchange.user()).map(Address::bare)
+    }
+
+    /// It has logged in and opened the stream anew: what comes next is a resource, or its session.
+    pub(super) fn may_bind(&self) -> bool {
+        self.stream == Stream::Negotiating(Trust::Proved)
     }
 
     pub(crate) fn has_said_header(&self) -> bool {
@@ -155,6 +160,7 @@ impl Shard {
             _ => {
                 features.bind = true;
                 features.session = true;
+                features.sm = true;
             }
         }
         let mut text = Vec::new();
@@ -180,6 +186,7 @@ impl Shard {
             Kind::Response | Kind::SaslAbort => Input::Response,
             // The answer to a bind request is what binds; until then the state stays.
             Kind::Iq if is_bind && proved => return self.bind_requested(conn, frame, stanza),
+            Kind::Sm if login.may_bind() => return self.login_managed(conn, frame, stanza),
             kind if kind.is_stanza() => Input::Stanza,
             _ => Input::Other,
         };
@@ -250,7 +257,7 @@ impl Shard {
             .filter(|name| !name.is_empty());
         let random = self.random.number();
         let Role::Login(login) = &mut conn.role else { return };
-        if login.stream != Stream::Negotiating(Trust::Proved) {
+        if !login.may_bind() {
             return self.stream_fault(conn, StreamFault::NotAuthorized);
         }
         let Some(user) = login.user.as_ref() else { return };
@@ -275,7 +282,7 @@ impl Shard {
             self.bound(conn, &id);
         } else {
             conn.parked = true;
-            conn.moving = Some((home, id));
+            conn.moving = Some(Box::new((home, Arrival::Bind(id))));
         }
     }
 
@@ -309,7 +316,11 @@ impl Shard {
         let lang = login.lang.take();
         let resource = full.resource().unwrap_or_default().to_owned();
         let mut text = Vec::new();
-        match self.home.bind(full.bare(), &resource, conn.id) {
+        let mut taken = self.home.bind(full.bare(), &resource, conn.id);
+        if taken.is_err() && self.end_oldest_session(full.bare()) {
+            taken = self.home.bind(full.bare(), &resource, conn.id);
+        }
+        let replaced = match taken {
             Err(_) => {
                 self.counters.resources_refused += 1;
                 text.extend_from_slice(b"<iq type='error'");
@@ -320,20 +331,20 @@ impl Shard {
                 self.write(conn.id, |out| out.extend_from_slice(&text));
                 return self.close_stream(conn);
             }
-            Ok(replaced) => {
-                if let Some(old) = replaced {
-                    self.replaced(old, &full);
-                }
-            }
-        }
+            Ok(replaced) => replaced,
+        };
         text.extend_from_slice(b"<iq type='result'");
         write::attr("id", bind_id, &mut text);
         text.extend_from_slice(b"><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>");
         write::escape_into(full.full(), &mut text);
         text.extend_from_slice(b"</jid></bind></iq>");
         self.counters.bound += 1;
-        conn.role = Role::Bound(Box::new(Bound { address: full, lang }));
         self.write(conn.id, |out| out.extend_from_slice(&text));
+        if let Some(old) = replaced {
+            // Behind the answer, since what the old one held may come to the new one.
+            self.replaced(old, &full);
+        }
+        conn.role = Role::Bound(Box::new(Bound { address: full, lang, stream: 0 }));
         self.stream_from_now(conn);
     }
 }

@@ -12,6 +12,7 @@ use crate::shard::peer_out::PeerOut;
 use crate::time::Moment;
 use crate::tls;
 use crate::xmpp::frame::Framer;
+use crate::xmpp::sm::SessionId;
 
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -30,9 +31,10 @@ pub(crate) struct Conn {
     pub(crate) armed: Moment,
     /// An answer of the control thread is awaited: frames wait in `tail`.
     pub(crate) parked: bool,
-    /// It is to move to this shard, where the bind request with this id is answered.
-    pub(crate) moving: Option<(ShardId, String)>,
-    /// Its own outbox is full: it is not read until that has drained.
+    /// It is to move to this shard, where this is done.
+    pub(crate) moving: Option<Box<(ShardId, Arrival)>>,
+    /// Its own outbox is full, or too much of what it sent is not handed on: it is not read until
+    /// that is better.
     pub(crate) choked: bool,
     /// It moves or has proven who it is: from then on it is read as a stream.
     pub(crate) streaming: bool,
@@ -62,6 +64,17 @@ pub(crate) struct Bound {
     pub(crate) address: Address,
     /// `xml:lang` of its stream header, inherited by its stanzas (RFC 6120, 4.7.4).
     pub(crate) lang: Option<Box<str>>,
+    /// The number of its session, where stanzas are counted (XEP-0198); else 0.
+    pub(crate) stream: u32,
+}
+
+/// What a client wants that moves to its home shard.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// A resource; the `id` of its request.
+    Bind(String),
+    /// Its session, of which it has handled so many stanzas (XEP-0198, 5).
+    Resume(SessionId, u32),
 }
 
 impl Conn {
@@ -97,8 +110,8 @@ impl Conn {
 pub struct Parcel {
     pub(crate) conn: Box<Conn>,
     pub(crate) outbox: crate::shard::outbox::Outbox,
-    /// The `id` of the bind request, answered where the connection arrives.
-    pub(crate) bind_id: String,
+    /// What is done where the connection arrives.
+    pub(crate) arrival: Arrival,
 }
 
 impl Parcel {
@@ -106,9 +119,9 @@ impl Parcel {
     #[doc(hidden)]
     pub fn blank(remote: SocketAddr) -> Option<Self> {
         let address = Address::parse("nobody@invalid").ok()?;
-        let role = Role::Bound(Box::new(Bound { address, lang: None }));
+        let role = Role::Bound(Box::new(Bound { address, lang: None, stream: 0 }));
         let id = ConnId { index: 0, generation: 0 };
         let conn = Box::new(Conn::new(id, role, remote, Moment::default()));
-        Some(Self { conn, outbox: Default::default(), bind_id: String::new() })
+        Some(Self { conn, outbox: Default::default(), arrival: Arrival::Bind(String::new()) })
     }
 }

@@ -6,13 +6,14 @@ use crate::envelope::{Kind, Purpose};
 use crate::home::{Delivery, Receivers};
 use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY, TRY_TIME_MAX};
 use crate::route::{shard_of, shard_of_domain};
-use crate::shard::account::{Account, Origin, Outcome, Outcomes};
+use crate::shard::account::{Account, Handled, Origin, Outcome, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::conn::Role;
 use crate::shard::kernel::{ConnId, Ending, Kernel, ShardId};
-use crate::shard::outbox::{Outbox, Receipt};
+use crate::shard::outbox::Outbox;
 use crate::shard::post::Record;
 use crate::shard::{Shard, Timer};
+use crate::stdx::Key;
 use crate::time::Moment;
 use crate::xmpp::fault::StanzaFault;
 use crate::xmpp::frame::Content;
@@ -133,7 +134,7 @@ impl Shard {
 
     fn put_into(&mut self, id: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
         let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
-            return Err(StanzaFault::RecipientUnavailable);
+            return self.hold(id, carry);
         };
         if first {
             self.dirty.push(id);
@@ -145,11 +146,10 @@ impl Shard {
         let Ok(length) = carry.text.append(outbox.buffer()) else {
             return Err(StanzaFault::NotAcceptable);
         };
-        if let Some(origin) = carry.origin {
-            outbox.receipt(length, origin, carry.since);
-            if !std::mem::replace(&mut outbox.listed, true) {
-                self.owe(id);
-            }
+        if outbox.stanza(length, carry.origin, carry.since)
+            && !std::mem::replace(&mut outbox.listed, true)
+        {
+            self.owe(id);
         }
         Ok(())
     }
@@ -196,6 +196,10 @@ impl Shard {
 
     /// Tells the sender that his stanza went nowhere, if he may be told.
     pub(super) fn bounce(&mut self, carry: &Carry<'_>, fault: StanzaFault) {
+        if let Some(row) = carry.origin.and_then(Origin::row) {
+            // It is in the store and stays there.
+            return self.row_returned(row);
+        }
         if !carry.purpose.answerable() {
             // RFC 6120, 8.3.1: no error may be sent about it. That it was our own bound is counted.
             let ours = fault == StanzaFault::ResourceConstraint;
@@ -219,48 +223,72 @@ impl Shard {
     }
 
     /// A stanza whose connection broke before it arrived: another resource, or back.
-    pub(super) fn another_way(&mut self, receipt: Receipt, written: &[u8]) {
-        let origin = receipt.origin;
+    pub(super) fn another_way(&mut self, origin: Option<Origin>, since: Moment, written: &[u8]) {
+        if let Some(row) = origin.and_then(Origin::row) {
+            return self.row_returned(row);
+        }
+        self.with_written(origin, since, written, |shard, carry| {
+            // One budget for all tries: another one starts only if the whole of it still fits.
+            let late = shard.now.moment.since(since) + TRY_TIME_MAX > IN_FLIGHT_TIME_MAX;
+            if shard.settings.domain(carry.to.domain()).is_none() {
+                shard.bounce(carry, StanzaFault::RemoteServerTimeout);
+            } else if late {
+                shard.bounce(carry, StanzaFault::RecipientUnavailable);
+            } else {
+                shard.deliver(carry);
+            }
+        });
+    }
+
+    /// Reads a stanza on an account that was written before, for whoever must send it elsewhere.
+    pub(super) fn with_written(
+        &mut self,
+        origin: Option<Origin>,
+        since: Moment,
+        written: &[u8],
+        work: impl FnOnce(&mut Self, &Carry<'_>),
+    ) {
+        let Some(kind) = origin.map(|it| it.kind) else { return };
         let (mut a, mut b) = (String::new(), String::new());
         let Some(stanza) = reread(written) else {
-            return self.outcome(Some(origin), Outcome::ByRule);
+            return self.outcome(origin, Outcome::ByRule);
         };
         let (Some(from), Some(to)) = (stanza.from, stanza.to) else {
-            return self.outcome(Some(origin), Outcome::ByRule);
+            return self.outcome(origin, Outcome::ByRule);
         };
         let (from, to) = (from.value(written), to.value(written));
         let (Ok(from), Ok(to)) = (AddressRef::parse(&from, &mut a), AddressRef::parse(&to, &mut b))
         else {
-            return self.outcome(Some(origin), Outcome::ByRule);
+            return self.outcome(origin, Outcome::ByRule);
         };
-        let purpose = Purpose::read(origin.kind, stanza.type_.map(|t| t.raw(written)));
-        // One budget for all tries: another one starts only if the whole of it still fits.
-        let late = self.now.moment.since(receipt.since) + TRY_TIME_MAX > IN_FLIGHT_TIME_MAX;
+        let purpose = Purpose::read(kind, stanza.type_.map(|t| t.raw(written)));
         let carry = Carry {
-            origin: Some(origin),
-            since: receipt.since,
-            kind: origin.kind,
+            origin,
+            since,
+            kind,
             purpose: purpose.unwrap_or(Purpose::Normal),
             from,
             to,
             text: Text::Written(written),
         };
-        if self.settings.domain(to.domain()).is_none() {
-            self.bounce(&carry, StanzaFault::RemoteServerTimeout);
-        } else if late {
-            self.bounce(&carry, StanzaFault::RecipientUnavailable);
-        } else {
-            self.deliver(&carry);
-        }
+        work(self, &carry);
     }
 
     /// An account is closed: here, or at the end of the turn on the shard that opened it.
     pub(super) fn outcome(&mut self, origin: Option<Origin>, outcome: Outcome) {
-        let Some(origin) = origin else { return };
-        if origin.shard == self.id.0 {
-            self.account.close(origin.kind, outcome, 1);
-        } else if let Some(outcomes) = self.outcomes.get_mut(usize::from(origin.shard)) {
-            outcomes.add(origin.kind, outcome);
+        let unconfirmed = false;
+        self.books(unconfirmed).report(origin, outcome);
+    }
+
+    /// Where outcomes are written.
+    pub(super) fn books(&mut self, unconfirmed: bool) -> Books<'_> {
+        Books {
+            account: &mut self.account,
+            outcomes: &mut self.outcomes,
+            handled: &mut self.handled,
+            delivered: &mut self.rows.delivered,
+            shard: self.id,
+            unconfirmed,
         }
     }
 
@@ -269,7 +297,7 @@ impl Shard {
         let Some(mut conn) = self.conns.take(id) else { return };
         if conn.closing != Some(Ending::Abort) {
             self.counters.stalled += 1;
-            self.close(&mut conn, Ending::Abort);
+            self.lose(&mut conn, Ending::Abort);
         }
         self.conns.put_back(conn);
     }
@@ -281,15 +309,22 @@ impl Shard {
             Some(conn) => matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
         };
         let Some(outbox) = self.conns.outbox(id) else { return false };
-        let books = Books {
-            account: &mut self.account,
-            outcomes: &mut self.outcomes,
-            shard: self.id,
-            unconfirmed,
-        };
-        look(outbox, id, kernel, books, &mut self.buffers);
+        if outbox.asks_kernel() {
+            let books = Books {
+                account: &mut self.account,
+                outcomes: &mut self.outcomes,
+                handled: &mut self.handled,
+                delivered: &mut self.rows.delivered,
+                shard: self.id,
+                unconfirmed,
+            };
+            look(outbox, id, kernel, books, &mut self.buffers);
+        }
         outbox.listed = outbox.is_owing();
         let (listed, oldest) = (outbox.listed, outbox.oldest());
+        if outbox.asks(self.now.moment) {
+            self.mark(id);
+        }
         if oldest.is_some_and(|since| self.now.moment.since(since) >= IN_FLIGHT_TIME_MAX) {
             self.stalled(id);
         }
@@ -301,18 +336,32 @@ impl Shard {
 pub(super) struct Books<'a> {
     pub(super) account: &'a mut Account,
     pub(super) outcomes: &'a mut [Outcomes],
+    pub(super) handled: &'a mut Vec<Handled>,
+    /// Stored messages that have arrived.
+    pub(super) delivered: &'a mut Vec<Key>,
     pub(super) shard: ShardId,
     /// The far end is a peer, which acknowledges nothing but by TCP.
     pub(super) unconfirmed: bool,
 }
 
 impl Books<'_> {
-    pub(super) fn close(&mut self, origin: Origin) {
+    /// The far end has it.
+    pub(super) fn close(&mut self, origin: Option<Origin>) {
         let outcome = if self.unconfirmed { Outcome::Unconfirmed } else { Outcome::Delivered };
-        if origin.shard == self.shard.0 {
+        self.report(origin, outcome);
+    }
+
+    fn report(&mut self, origin: Option<Origin>, outcome: Outcome) {
+        let Some(origin) = origin else { return };
+        if let Some(row) = origin.row() {
+            self.delivered.push(row);
+        } else if origin.shard == self.shard.0 {
             self.account.close(origin.kind, outcome, 1);
+            if origin.stream != 0 {
+                self.handled.push((origin.stream, origin.number));
+            }
         } else if let Some(outcomes) = self.outcomes.get_mut(usize::from(origin.shard)) {
-            outcomes.add(origin.kind, outcome);
+            outcomes.add(origin, outcome);
         }
     }
 }

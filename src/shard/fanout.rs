@@ -154,7 +154,7 @@ impl Shard {
         let mut scratch = String::new();
         let Ok(from) = AddressRef::parse(presentity, &mut scratch) else { return };
         let Some(watchers) = self.watchers.get(presentity, version) else { return };
-        let mut told = 0;
+        let (mut told, mut held, mut watched) = (0, Vec::new(), Vec::new());
         for watcher in watchers {
             let Some((account, resources)) = self.home.watcher(watcher) else { continue };
             if account.privacy.is_blocked(from) {
@@ -164,6 +164,7 @@ impl Shard {
                 let Some((outbox, first)) =
                     self.conns.outbox_for_writing(resource.key, &mut self.buffers)
                 else {
+                    held.push((resource.key, watcher.clone()));
                     continue;
                 };
                 if first {
@@ -174,13 +175,24 @@ impl Shard {
                     continue;
                 }
                 let out = outbox.buffer();
-                out.extend_from_slice(head);
-                write::attr("to", watcher, out);
-                out.extend_from_slice(tail);
+                let start = out.len();
+                put_addressed(head, watcher, tail, out);
+                let length = out.len() - start;
+                if outbox.stanza(length, None, self.now.moment) {
+                    watched.push(resource.key);
+                }
                 told += 1;
             }
         }
         self.counters.presences_told += told;
+        for (key, watcher) in held {
+            let mut text = Vec::new();
+            put_addressed(head, &watcher, tail, &mut text);
+            self.hold_text(key, &text);
+        }
+        for key in watched {
+            self.watch_outbox(key);
+        }
     }
 
     /// A presence stanza of a local user without `to`, sent to one address.
@@ -207,4 +219,10 @@ impl Shard {
             text: Text::Original { frame: whole, stanza: &stanza, edits },
         });
     }
+}
+
+fn put_addressed(head: &[u8], to: &str, tail: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(head);
+    write::attr("to", to, out);
+    out.extend_from_slice(tail);
 }

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use crate::limits::{IDLE_BEFORE_PING, LOGIN_TIME_MAX, OPENING_TIME_MAX, STREAM_CLOSE_TIME_MAX};
 use crate::policy::Security;
 use crate::shard::client::Login;
-use crate::shard::conn::{Conn, Parcel, Role};
-use crate::shard::deliver::Books;
+use crate::shard::conn::{Arrival, Conn, Parcel, Role};
 use crate::shard::kernel::{ConnId, Ending, Read, ShardId, Ticket};
 use crate::shard::outbox::Outbox;
 use crate::shard::peer_in::PeerIn;
@@ -43,7 +42,7 @@ impl Shard {
 
     /// A client whose home is here, handed over by the shard that accepted it.
     pub(super) fn arrived(&mut self, id: ConnId, parcel: Parcel) {
-        let Parcel { mut conn, mut outbox, bind_id } = parcel;
+        let Parcel { mut conn, mut outbox, arrival } = parcel;
         outbox.arrived();
         conn.id = id;
         conn.armed = Moment::NEVER;
@@ -58,19 +57,22 @@ impl Shard {
         } else if self.was_kicked(&conn) {
             self.stream_fault(&mut conn, StreamFault::NotAuthorized);
         } else {
-            self.bound(&mut conn, &bind_id);
+            match arrival {
+                Arrival::Bind(bind_id) => self.bound(&mut conn, &bind_id),
+                Arrival::Resume(id, handled) => self.resume(&mut conn, id, handled),
+            }
         }
-        // What came behind the bind request waits in the tail.
+        // What came behind the request waits in the tail.
         self.clear(&mut conn, &[]);
         self.done_with(conn);
     }
 
     /// Moves a client to its home shard. Nothing of it may be under way: it is read one delivery
     /// at a time until here, so there is no receive to cancel.
-    pub(super) fn hand_over(&mut self, id: ConnId, to: ShardId, bind_id: String) {
+    pub(super) fn hand_over(&mut self, id: ConnId, to: ShardId, arrival: Arrival) {
         let Some((conn, outbox)) = self.conns.remove(id) else { return };
         self.counters.moved_out += 1;
-        self.requests.push(Request::HandOver(id, to, Box::new(Parcel { conn, outbox, bind_id })));
+        self.requests.push(Request::HandOver(id, to, Box::new(Parcel { conn, outbox, arrival })));
     }
 
     /// The TLS handshake is complete.
@@ -88,7 +90,7 @@ impl Shard {
     pub(super) fn tls_failed(&mut self, conn: &mut Conn, fault: &TlsFault) {
         self.counters.tls_failures += 1;
         self.way_troubled(conn, "tls", || fault.to_string());
-        self.close(conn, Ending::Orderly);
+        self.lose(conn, Ending::Orderly);
     }
 
     /// The far end's `</stream:stream>` (RFC 6120, 4.4): ours follows, then the connection ends.
@@ -140,6 +142,16 @@ impl Shard {
         }
     }
 
+    /// The connection is no good any more, but the stream was not ended: a session that may be
+    /// resumed waits for another one.
+    pub(super) fn lose(&mut self, conn: &mut Conn, ending: Ending) {
+        if !conn.is_closing() && self.may_detach(conn) {
+            let unacked = self.conns.outbox(conn.id).and_then(|outbox| outbox.take_managed());
+            self.detach(conn, unacked);
+        }
+        self.close(conn, ending);
+    }
+
     /// From here on nothing it says is listened to; what waits for it is still sent, if orderly.
     pub(super) fn close(&mut self, conn: &mut Conn, ending: Ending) {
         if conn.closing.is_none() || ending == Ending::Abort {
@@ -151,38 +163,35 @@ impl Shard {
             if first {
                 // Nothing more goes this way: what comes now needs another stream.
                 self.way_gone(conn);
-                if let Role::Bound(bound) = &conn.role {
-                    let address = bound.address.clone();
-                    self.resource_gone(conn.id, &address);
-                }
+                self.client_gone(conn);
             }
         }
     }
 
     /// The last event of a connection: whatever is not known to have arrived goes another way.
     pub(super) fn gone(&mut self, id: ConnId, unacknowledged: u64) {
-        let Some((conn, mut outbox)) = self.conns.remove(id) else { return };
+        let Some((mut conn, mut outbox)) = self.conns.remove(id) else { return };
         self.counters.gone += 1;
         let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
-        let mut books = Books {
-            account: &mut self.account,
-            outcomes: &mut self.outcomes,
-            shard: self.id,
-            unconfirmed,
-        };
+        let mut books = self.books(unconfirmed);
         outbox.acknowledge(unacknowledged, |receipt| books.close(receipt.origin), drop);
-        match &conn.role {
-            Role::Bound(bound) => {
-                let address = bound.address.clone();
-                self.resource_gone(id, &address);
-            }
-            Role::PeerOut(_) => self.way_gone(&conn),
-            Role::PeerIn(_) | Role::Login(_) => {}
+        if self.may_detach(&conn) {
+            self.detach(&mut conn, outbox.take_managed());
         }
+        self.client_gone(&mut conn);
+        self.way_gone(&conn);
         for (receipt, stanza) in outbox.lost() {
-            self.counters.undelivered += 1;
-            self.another_way(receipt, &stanza);
+            self.counters.undelivered += u64::from(receipt.origin.is_some());
+            self.another_way(receipt.origin, receipt.since, &stanza);
         }
+    }
+
+    /// A client's resource ends with its connection, and its session too, unless that was detached.
+    fn client_gone(&mut self, conn: &mut Conn) {
+        let Role::Bound(bound) = &mut conn.role else { return };
+        let (address, stream) = (bound.address.clone(), std::mem::take(&mut bound.stream));
+        self.resource_gone(conn.id, &address);
+        self.end_session(stream);
     }
 
     /// Something of a connection may be overdue.

@@ -5,14 +5,38 @@
 //! known. While some wait, new ones are stored behind them, so that none overtakes.
 
 use crate::address::Address;
-use crate::home::record::{Change, Last, Message};
-use crate::limits::OFFLINE_MESSAGES_MAX;
-use crate::shard::Shard;
+use crate::envelope::{Kind, Origin, Purpose};
+use crate::home::record::{Change, Fetch, Fetched, Last, Message};
+use crate::home::{Delivery, Receivers};
+use crate::limits::{MESSAGES_AGAIN_AFTER, MESSAGES_FETCHED_MAX, MESSAGES_OUT_LOW, OFFLINE_MESSAGES_MAX, STORED_OUT_MAX};
+use crate::shard::{Shard, Timer};
 use crate::shard::account::Outcome;
-use crate::shard::deliver::Carry;
+use crate::shard::deliver::{Carry, reread};
 use crate::shard::kernel::Unavailable;
 use crate::shard::post::carried;
+use crate::shard::presence::delay;
+use crate::stdx::{Key, Slab};
 use crate::xmpp::fault::StanzaFault;
+
+/// Stored messages that resources of this shard were handed.
+#[derive(Debug)]
+pub(super) struct Rows {
+    out: Slab<Row>,
+    /// Those that have arrived, told to the store at the end of the turn.
+    pub(super) delivered: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Row {
+    user: Address,
+    number: u64,
+}
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self { out: Slab::new(STORED_OUT_MAX), delivered: Vec::new() }
+    }
+}
 
 impl Shard {
     /// Nobody takes it now: it waits for the user, if there is room.
@@ -23,40 +47,166 @@ impl Shard {
         let (true, Ok(record)) = (written, carried(carry)) else {
             return self.bounce(carry, StanzaFault::NotAcceptable);
         };
-        let Some(account) = self.home.account_mut(user.bare()) else { return };
-        if account.messages + account.storing >= OFFLINE_MESSAGES_MAX {
-            self.counters.offline_full += 1;
+        let after = move |shard: &mut Self, done: Result<u64, Unavailable>| {
+            shard.with_carry(&record, |shard, carry| match done {
+                Ok(_) => shard.outcome(carry.origin, Outcome::Stored),
+                Err(Unavailable) => shard.bounce(carry, StanzaFault::ResourceConstraint),
+            });
+        };
+        if !self.keep_message(&user, octets.into(), after) {
             // XEP-0160, 3: as if nothing were ever stored.
-            return self.bounce(carry, StanzaFault::ServiceUnavailable);
+            self.bounce(carry, StanzaFault::ServiceUnavailable);
         }
-        let number = account.next_message;
-        account.next_message += 1;
-        account.storing += 1;
-        let message = Message { number, at: self.now.wall, octets: octets.into() };
+    }
+
+    /// Stores a message of a user whose record is here, under the number that `after` is told. False:
+    /// too many wait, and nothing is done.
+    #[must_use]
+    pub(super) fn keep_message(
+        &mut self,
+        user: &Address,
+        octets: Box<[u8]>,
+        after: impl FnOnce(&mut Self, Result<u64, Unavailable>) + 'static,
+    ) -> bool {
+        let Some(account) = self.home.account_mut(user.bare()) else { return false };
+        let mailbox = &mut account.mailbox;
+        if mailbox.messages + mailbox.storing >= OFFLINE_MESSAGES_MAX {
+            self.counters.offline_full += 1;
+            return false;
+        }
+        let number = mailbox.next;
+        mailbox.next += 1;
+        mailbox.storing += 1;
+        self.counters.messages_stored += 1;
+        let message = Message { number, at: self.now.wall, octets };
         let owner = user.clone();
         let after = move |shard: &mut Self, done: Result<(), Unavailable>| {
             if let Some(account) = shard.home.account_mut(owner.bare()) {
-                account.storing -= 1;
+                account.mailbox.storing -= 1;
             }
-            shard.with_carry(&record, |shard, carry| match done {
-                Ok(()) => shard.outcome(carry.origin, Outcome::Stored),
-                Err(Unavailable) => shard.bounce(carry, StanzaFault::ResourceConstraint),
-            });
+            after(shard, done.map(|()| number));
             // Somebody may have come meanwhile.
             shard.wants_messages(&owner);
+            shard.rests(owner.bare());
         };
-        self.commit_aside(&user, vec![Change::StoreMessage(message)], Box::new(after));
+        self.commit_aside(user, vec![Change::StoreMessage(message)], Box::new(after));
+        true
     }
 
-    /// A resource takes messages, or more were stored.
+    /// A resource takes messages, or more were stored, or room was made: the next are fetched.
     pub(super) fn wants_messages(&mut self, user: &Address) {
-        let _ = user;
+        let takes = |it: &crate::home::Resource<_>| {
+            it.available.as_ref().is_some_and(|available| available.priority >= 0)
+        };
+        let ready = self.home.resources(user.bare()).iter().any(takes);
+        let Some(account) = self.home.account_mut(user.bare()) else { return };
+        let mailbox = &mut account.mailbox;
+        let out = u32::try_from(mailbox.out.len()).unwrap_or(u32::MAX);
+        if !ready || mailbox.fetching || mailbox.messages <= out || out > MESSAGES_OUT_LOW {
+            return;
+        }
+        mailbox.fetching = true;
+        let owner = user.clone();
+        let found = move |shard: &mut Self, found: Result<Fetched, Unavailable>| {
+            if let Some(account) = shard.home.account_mut(owner.bare()) {
+                account.mailbox.fetching = false;
+            }
+            if let Ok(Fetched::Messages(messages)) = found {
+                shard.hand_out(&owner, messages);
+            }
+            shard.rests(owner.bare());
+        };
+        let what = Fetch::Messages { after: 0, count: out + MESSAGES_FETCHED_MAX };
+        self.fetch(user, what, Box::new(found));
+    }
+
+    /// In their order, as far as the resource takes them; the rest stays.
+    fn hand_out(&mut self, user: &Address, messages: Vec<Message>) {
+        for message in messages {
+            let Some(account) = self.home.account_mut(user.bare()) else { return };
+            if account.mailbox.out.contains(&message.number) {
+                continue;
+            }
+            let row = Row { user: user.clone(), number: message.number };
+            let Ok(row) = self.rows.out.insert(row) else { return };
+            account.mailbox.out.push(message.number);
+            let text = with_delay(&message, user.domain());
+            let origin = Some(Origin::stored(row));
+            let since = self.now.moment;
+            let mut taken = true;
+            self.with_written(origin, since, &text, |shard, carry| {
+                let purpose = match carry.purpose {
+                    // What was for one resource is now for any (RFC 6121, 8.5.3.2.1).
+                    Purpose::Chat => Purpose::Chat,
+                    _ => Purpose::Normal,
+                };
+                match shard.home.deliver(carry.to.without_resource(), Kind::Message, purpose) {
+                    Delivery::To(Receivers::One(id)) => shard.hand_to(id, carry),
+                    Delivery::To(Receivers::Several(ids)) => shard.hand_to_all(&ids, carry),
+                    _ => shard.row_returned(row),
+                }
+                taken = shard.rows.out.contains(row);
+            });
+            if !taken {
+                return;
+            }
+        }
+    }
+
+    /// A stored message was handed to nobody, or to one who went: it waits on.
+    pub(super) fn row_returned(&mut self, row: Key) {
+        let Some(Row { user, number }) = self.rows.out.remove(row) else { return };
+        if let Some(account) = self.home.account_mut(user.bare()) {
+            account.mailbox.out.retain(|it| *it != number);
+        }
+        if self.hungry.is_empty() {
+            self.timers.set(self.now.moment + MESSAGES_AGAIN_AFTER, Timer::Messages);
+        }
+        self.hungry.push(user);
+    }
+
+    /// Messages that came back are offered anew.
+    pub(super) fn offer_again(&mut self) {
+        for user in std::mem::take(&mut self.hungry) {
+            self.wants_messages(&user);
+            self.rests(user.bare());
+        }
+    }
+
+    /// At the end of a turn: rows of messages that have arrived go.
+    pub(super) fn settle_rows(&mut self) {
+        if self.rows.delivered.is_empty() {
+            return;
+        }
+        let mut gone: Vec<(Address, Vec<u64>)> = Vec::new();
+        for row in std::mem::take(&mut self.rows.delivered) {
+            let Some(Row { user, number }) = self.rows.out.remove(row) else { continue };
+            match gone.iter_mut().find(|it| it.0 == user) {
+                Some((_, numbers)) => numbers.push(number),
+                None => gone.push((user, vec![number])),
+            }
+        }
+        for (user, numbers) in gone {
+            let owner = user.clone();
+            let (out, changes) = (numbers.clone(), vec![Change::RemoveMessages(numbers)]);
+            let after = move |shard: &mut Self, _: Result<(), Unavailable>| {
+                // If the store failed they come again, which is better than never.
+                if let Some(account) = shard.home.account_mut(owner.bare()) {
+                    account.mailbox.out.retain(|it| !out.contains(it));
+                }
+                shard.wants_messages(&owner);
+                shard.rests(owner.bare());
+            };
+            self.commit_aside(&user, changes, Box::new(after));
+        }
     }
 
     /// The last resource of a user went: when, and what it said (XEP-0012).
     pub(super) fn note_last(&mut self, user: &Address, status: &str) {
         let here = self.home.resources(user.bare()).iter().any(|r| r.available.is_some());
-        if here || self.home.account(user.bare()).is_none() {
+        let Some(account) = self.home.account(user.bare()) else { return };
+        // Nobody may ask when nobody sees him.
+        if here || account.roster.items().is_empty() {
             return;
         }
         let status = status.chars().take(256).collect::<String>().into();
@@ -64,4 +214,18 @@ impl Shard {
         // Lost with the store, it is missed by nobody.
         self.commit_aside(user, vec![last], Box::new(|_, _| {}));
     }
+}
+
+/// The stanza with the time when it came (XEP-0203), in the name of the user's domain.
+fn with_delay(message: &Message, domain: &str) -> Vec<u8> {
+    let octets = &message.octets;
+    let mut text = Vec::with_capacity(octets.len() + 96);
+    let end = reread(octets).map(|it| it.inner_end as usize).filter(|end| *end < octets.len());
+    let Some((inner, tag)) = end.and_then(|end| octets.split_at_checked(end)) else {
+        return octets.to_vec();
+    };
+    text.extend_from_slice(inner);
+    delay(domain, message.at, &mut text);
+    text.extend_from_slice(tag);
+    text
 }

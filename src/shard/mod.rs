@@ -31,7 +31,9 @@ mod random;
 mod report;
 mod roster;
 mod services;
+mod session;
 pub mod settings;
+mod sm;
 mod step;
 mod subscribe;
 mod table;
@@ -49,13 +51,15 @@ use crate::home::Home;
 use crate::limits::WATCHERS_MAX;
 use crate::peer::Ways;
 use crate::presence::Watchers;
-use crate::shard::account::{Account, Outcomes};
+use crate::shard::account::{Account, Handled, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
 use crate::shard::gate::Gates;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
+use crate::shard::messages::Rows;
 use crate::shard::post::{Posts, Verdict};
 use crate::shard::random::Random;
+use crate::shard::session::Sessions;
 use crate::shard::settings::Settings;
 use crate::shard::table::Table;
 use crate::stdx::Wheel;
@@ -71,6 +75,10 @@ pub struct Shard {
     home: Home<ConnId>,
     /// What waits for users' records and for the store.
     gates: Gates,
+    /// Stored messages that were handed out.
+    rows: Rows,
+    /// Users whose stored messages came back to be offered again.
+    hungry: Vec<Address>,
     /// Who of this shard's users watches whom.
     watchers: Watchers,
     /// Audiences made so far: each gets the next number as its version.
@@ -79,6 +87,10 @@ pub struct Shard {
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
     outcomes: Vec<Outcomes>,
+    /// Stanzas of this shard's managed streams whose accounts are closed, not noted there yet.
+    handled: Vec<Handled>,
+    /// Sessions of clients that count stanzas, with and without a connection (XEP-0198).
+    sessions: Sessions,
     counters: Counters,
     timers: Wheel<Timer>,
     random: Random,
@@ -118,6 +130,10 @@ enum Timer {
     Job(Ticket),
     /// Forget users whose records nobody needs.
     Records,
+    /// Offer stored messages again.
+    Messages,
+    /// Something of a session without a connection may be overdue.
+    Session(u32),
     /// Look at what nobody acknowledged.
     Sweep,
     /// Give back buffers that nobody took lately.
@@ -146,11 +162,15 @@ impl Shard {
             conns: Table::default(),
             home: Home::new(random.number()),
             gates: Gates::new(random.number()),
+            rows: Rows::new(),
+            hungry: Vec::new(),
             watchers: Watchers::new(random.number(), WATCHERS_MAX),
             audiences: 0,
             ways: Ways::new(random.number()),
             account: Account::default(),
             outcomes,
+            handled: Vec::new(),
+            sessions: Sessions::new(random.number()),
             counters: Counters::default(),
             timers: Wheel::new(),
             random,

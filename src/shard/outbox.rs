@@ -4,13 +4,20 @@
 //! Stanzas on somebody's account leave a receipt with the offset of their last octet; when the far
 //! end's kernel has acknowledged that octet the account is closed as delivered. The plain octets
 //! are kept until then, so that a stanza whose connection broke can be bounced or sent another way.
+//!
+//! Where stream management is on (XEP-0198), every stanza leaves a receipt, on somebody's account or
+//! not, and it is the far end's `<a/>` that closes the account: its kernel is **not** asked.
 
 use std::collections::VecDeque;
 
-use crate::limits::{OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES};
+use crate::limits::{
+    ASK_EVERY, ASK_EVERY_STANZAS, OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES,
+    UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
+};
 use crate::shard::account::Origin;
 use crate::shard::buffers::Buffers;
 use crate::time::Moment;
+use crate::xmpp::sm::{self, TooHigh};
 
 /// The sending half of a connection.
 #[derive(Debug, Default)]
@@ -29,16 +36,37 @@ pub(crate) struct Outbox {
     sending: bool,
     /// It is on the shard's list of those that owe an acknowledgement.
     pub(crate) listed: bool,
+    /// Where the far end counts what it handled.
+    managed: Option<Box<Managed>>,
 }
 
-/// One accountable stanza in the outbox.
+/// What stream management knows of an outbox.
+#[derive(Debug)]
+struct Managed {
+    /// Plain offset from which on the far end counts.
+    start: u64,
+    /// What it has acknowledged (mod 2^32).
+    acked: u32,
+    /// Octets of the stanzas that it has not.
+    bytes: usize,
+    /// Stanzas written since the last `<r/>`.
+    unasked: u32,
+    /// Somebody waits for one of these.
+    wanted: bool,
+    /// An `<r/>` is not answered yet.
+    asked: bool,
+    /// Since when something was neither asked for nor acknowledged.
+    unasked_since: Moment,
+}
+
+/// One stanza in the outbox: an accountable one, or any where the far end counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     /// Plain offset behind its last octet.
     end: u64,
     length: u32,
-    /// On whose account; `None`: a copy beside the one that counts.
-    pub(crate) origin: Origin,
+    /// On whose account; `None`: an answer of ours, or a copy beside the one that counts.
+    pub(crate) origin: Option<Origin>,
     /// When it was taken: the deadline counts from there.
     pub(crate) since: Moment,
 }
@@ -68,23 +96,34 @@ impl Outbox {
         }
     }
 
-    /// The buffer to append to; the caller calls [`Outbox::receipt`] behind each accountable
-    /// stanza.
+    /// The buffer to append to; the caller calls [`Outbox::stanza`] behind each stanza.
     pub(crate) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.waiting
     }
 
-    /// Notes that the last `length` octets appended are a stanza on an account.
-    pub(crate) fn receipt(&mut self, length: usize, origin: Origin, since: Moment) {
+    /// Notes that the last `length` octets appended are a stanza; true: its arrival is watched.
+    pub(crate) fn stanza(&mut self, length: usize, origin: Option<Origin>, since: Moment) -> bool {
+        match self.managed.as_deref_mut() {
+            None if origin.is_none() => return false,
+            None => {}
+            Some(managed) => managed.written(length, origin.is_some(), since),
+        }
         let end = self.waiting_start + self.waiting.len() as u64;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.receipts.push_back(Receipt { end, length, origin, since });
         assert!(self.waiting.len() <= OUTBOX_BYTES_MAX, "a stanza was added above the high mark");
+        true
     }
 
     /// Another stanza may be added. Tested before adding, never after.
     pub(crate) fn has_room(&self) -> bool {
-        self.waiting.len() < OUTBOX_HIGH_BYTES
+        !self.is_high() && self.managed.as_ref().is_none_or(|it| it.has_room(self.receipts.len()))
+    }
+
+    /// So much waits that its own far end is not read. What is only unacknowledged is no reason:
+    /// the acknowledgement must be read.
+    pub(crate) fn is_high(&self) -> bool {
+        self.waiting.len() >= OUTBOX_HIGH_BYTES
     }
 
     /// Enough has drained for a paused reader to go on.
@@ -110,9 +149,16 @@ impl Outbox {
         !self.receipts.is_empty()
     }
 
-    /// Sends whose arrival nobody looked at yet.
-    pub(crate) fn flights(&self) -> usize {
-        self.flights.len()
+    /// So many sends are out whose arrival nobody looked at yet.
+    pub(crate) fn wants_look(&self, flights: usize) -> bool {
+        self.flights.len() >= flights && self.asks_kernel()
+    }
+
+    /// What the far end's kernel has acknowledged matters.
+    pub(crate) fn asks_kernel(&self) -> bool {
+        self.managed
+            .as_ref()
+            .is_none_or(|it| self.receipts.front().is_some_and(|r| r.end <= it.start))
     }
 
     /// It arrived on another shard with its connection: the send that was out is done, and nothing
@@ -125,7 +171,11 @@ impl Outbox {
 
     /// When the oldest stanza without an outcome was taken.
     pub(crate) fn oldest(&self) -> Option<Moment> {
-        self.receipts.front().map(|r| r.since)
+        match self.managed {
+            None => self.receipts.front().map(|r| r.since),
+            // What was sent again may be older than what came before it.
+            Some(_) => self.receipts.iter().map(|r| r.since).min(),
+        }
     }
 
     /// Takes what waits for a send in clear text: the octets come back by [`Outbox::sent`].
@@ -136,11 +186,14 @@ impl Outbox {
         self.wire_written += bytes.len() as u64;
         self.sending = true;
         if self.receipts.back().is_some_and(|r| r.end > self.waiting_start - bytes.len() as u64) {
+            // A copy where the stream may be resumed: another connection may want the octets while
+            // this one's send still holds them.
+            let lent = self.managed.is_none();
             self.flights.push_back(Flight {
-                plain: Vec::new(),
+                plain: if lent { Vec::new() } else { bytes.clone() },
                 plain_end: self.waiting_start,
                 wire_end: self.wire_written,
-                lent: true,
+                lent,
             });
         }
         bytes
@@ -198,6 +251,10 @@ impl Outbox {
         mut free: impl FnMut(Vec<u8>),
     ) {
         let wire_done = self.wire_written.saturating_sub(unacknowledged);
+        if let Some(managed) = &self.managed {
+            let until = managed.start;
+            return self.acknowledge_until(wire_done, until, delivered, free);
+        }
         let mut plain_done = None;
         while let Some(flight) = self.flights.front() {
             // A flight counts when its last octet has arrived: TLS records have no halves.
@@ -221,82 +278,157 @@ impl Outbox {
 
     /// The connection is gone: every stanza that is not known to have arrived, oldest first.
     pub(crate) fn lost(self) -> Vec<(Receipt, Vec<u8>)> {
+        self.texts(0)
+    }
+
+    /// The receipts from that one on, with their stanzas.
+    fn texts(&self, first: usize) -> Vec<(Receipt, Vec<u8>)> {
+        let mut holders = self
+            .flights
+            .iter()
+            .map(|f| (f.plain_end - f.plain.len() as u64, f.plain.as_slice()))
+            .chain([(self.waiting_start, self.waiting.as_slice())])
+            .peekable();
         self.receipts
             .iter()
+            .skip(first)
             .filter_map(|receipt| {
                 let start = receipt.end - u64::from(receipt.length);
-                let holder = self
-                    .flights
-                    .iter()
-                    .map(|f| (f.plain_end - f.plain.len() as u64, f.plain.as_slice()))
-                    .chain([(self.waiting_start, self.waiting.as_slice())])
-                    .find(|(from, bytes)| {
-                        *from <= start && receipt.end <= from + bytes.len() as u64
-                    })?;
-                let from = usize::try_from(start - holder.0).ok()?;
-                Some((*receipt, holder.1.get(from..from + receipt.length as usize)?.to_vec()))
+                let ends_before = |(from, bytes): &(u64, &[u8])| from + bytes.len() as u64 <= start;
+                while holders.next_if(ends_before).is_some() {}
+                let (from, bytes) = *holders.peek()?;
+                let from = usize::try_from(start.checked_sub(from)?).ok()?;
+                Some((*receipt, bytes.get(from..from + receipt.length as usize)?.to_vec()))
             })
             .collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::envelope::Kind;
-
-    const ORIGIN: Origin = Origin { shard: 0, kind: Kind::Message };
-
-    fn add(outbox: &mut Outbox, text: &str) {
-        outbox.buffer().extend_from_slice(text.as_bytes());
-        outbox.receipt(text.len(), ORIGIN, Moment(1));
+/// Stream management (XEP-0198).
+impl Outbox {
+    /// From here on the far end counts; so far it has counted `acked`.
+    pub(crate) fn manage(&mut self, acked: u32, now: Moment) {
+        let start = self.waiting_start + self.waiting.len() as u64;
+        self.managed = Some(Box::new(Managed {
+            start,
+            acked,
+            bytes: 0,
+            unasked: 0,
+            wanted: false,
+            asked: false,
+            unasked_since: now,
+        }));
     }
 
-    fn acknowledged(outbox: &mut Outbox, unacknowledged: u64) -> usize {
-        let mut count = 0;
-        outbox.acknowledge(unacknowledged, |_| count += 1, drop);
-        count
+    /// The far end has handled `handled` stanzas in all: the accounts of those that are news are
+    /// closed. The fault tells how many were sent.
+    pub(crate) fn handled(
+        &mut self,
+        handled: u32,
+        now: Moment,
+        mut delivered: impl FnMut(Receipt),
+        free: impl FnMut(Vec<u8>),
+    ) -> Result<(), u32> {
+        let Some(managed) = self.managed.as_deref_mut() else { return Ok(()) };
+        // Only what was handed to the kernel can have been handled.
+        let first = self.receipts.partition_point(|r| r.end <= managed.start);
+        let sent = self.receipts.partition_point(|r| r.end <= self.waiting_start) - first;
+        let more = sm::advance(managed.acked, handled, sent as u32)
+            .map_err(|TooHigh| managed.acked.wrapping_add(sent as u32))?;
+        for receipt in self.receipts.drain(first..first + more as usize) {
+            managed.bytes = managed.bytes.saturating_sub(receipt.length as usize);
+            delivered(receipt);
+        }
+        managed.acked = handled;
+        managed.asked = false;
+        if managed.unasked == 0 {
+            managed.unasked_since = now;
+        }
+        self.release(free);
+        Ok(())
     }
 
-    #[test]
-    fn a_stanza_is_delivered_when_its_last_octet_is_acknowledged() {
-        let mut outbox = Outbox::default();
-        outbox.buffer().extend_from_slice(b"<header>");
-        add(&mut outbox, "<one/>");
-        let bytes = outbox.take_plain();
-        assert_eq!(bytes, b"<header><one/>");
-        assert_eq!(acknowledged(&mut outbox, 0), 0, "the send is still out");
-        add(&mut outbox, "<two/>");
-        assert!(outbox.sent(bytes).is_empty(), "kept until acknowledged");
-        assert_eq!(acknowledged(&mut outbox, 1), 0);
-        assert_eq!(acknowledged(&mut outbox, 0), 1);
-        assert!(outbox.is_owing());
+    /// An `<r/>` is to go out with what waits: a sender wants to know, or it is time.
+    pub(crate) fn asks(&self, now: Moment) -> bool {
+        let Some(managed) = self.managed.as_deref() else { return false };
+        let is_due = || {
+            self.receipts.back().is_some_and(|r| r.end > managed.start)
+                && now.since(managed.unasked_since) >= ASK_EVERY
+        };
+        managed.unasked >= ASK_EVERY_STANZAS || (!managed.asked && (managed.wanted || is_due()))
     }
 
-    #[test]
-    fn what_did_not_arrive_is_given_back_in_order() {
-        let mut outbox = Outbox::default();
-        add(&mut outbox, "<one/>");
-        let mut wire = Vec::new();
-        let plain = outbox.take_sealed(&mut wire, |p, w| {
-            w.extend_from_slice(&[b"##", p, b"##"].concat());
-        });
-        assert_eq!((wire.as_slice(), plain.len()), (&b"##<one/>##"[..], 0));
-        add(&mut outbox, "<two/>");
-        outbox.buffer().extend_from_slice(b" ");
-        add(&mut outbox, "<three/>");
-        outbox.sent(wire);
-        let lost: Vec<_> =
-            outbox.lost().into_iter().map(|(_, b)| String::from_utf8(b).unwrap()).collect();
-        assert_eq!(lost, ["<one/>", "<two/>", "<three/>"]);
+    /// The `<r/>` is written.
+    pub(crate) fn asked(&mut self) {
+        if let Some(managed) = self.managed.as_deref_mut() {
+            (managed.asked, managed.wanted, managed.unasked) = (true, false, 0);
+        }
     }
 
-    #[test]
-    fn octets_on_nobodys_account_are_not_kept() {
-        let mut outbox = Outbox::default();
-        outbox.buffer().extend_from_slice(b"<stream>");
-        let bytes = outbox.take_plain();
-        assert_eq!(outbox.sent(bytes), b"<stream>", "back to the pool");
-        assert!(outbox.lost().is_empty());
+    /// What another connection takes over: all that was counted and is not acknowledged, each with
+    /// whether it was sent; and up to where it was. This outbox counts no longer.
+    pub(crate) fn take_managed(&mut self) -> Option<Unacked> {
+        let managed = self.managed.take()?;
+        let first = self.receipts.partition_point(|r| r.end <= managed.start);
+        let sent = self.receipts.partition_point(|r| r.end <= self.waiting_start) - first;
+        let stanzas = self.texts(first);
+        self.receipts.truncate(first);
+        Some(Unacked { acked: managed.acked, sent, stanzas })
+    }
+
+    /// Closes the accounts of what was written before the far end counted.
+    fn acknowledge_until(
+        &mut self,
+        wire_done: u64,
+        until: u64,
+        mut delivered: impl FnMut(Receipt),
+        free: impl FnMut(Vec<u8>),
+    ) {
+        let arrived = self.flights.iter().take_while(|f| f.wire_end <= wire_done && !f.lent).last();
+        let plain_done = arrived.map_or(0, |f| f.plain_end).min(until);
+        while let Some(receipt) = self.receipts.front().filter(|r| r.end <= plain_done) {
+            delivered(*receipt);
+            self.receipts.pop_front();
+        }
+        self.release(free);
+    }
+
+    /// Flights with nothing in them that may still be wanted.
+    fn release(&mut self, mut free: impl FnMut(Vec<u8>)) {
+        let wanted = self.receipts.front().map_or(u64::MAX, |r| r.end - u64::from(r.length));
+        while self.flights.front().is_some_and(|f| !f.lent && f.plain_end <= wanted) {
+            if let Some(flight) = self.flights.pop_front() {
+                free(flight.plain);
+            }
+        }
     }
 }
+
+/// What a managed outbox held when its connection was lost.
+#[derive(Debug)]
+pub(crate) struct Unacked {
+    /// The far end's count so far.
+    pub(crate) acked: u32,
+    /// How many of `stanzas` went out, from the first on.
+    pub(crate) sent: usize,
+    pub(crate) stanzas: Vec<(Receipt, Vec<u8>)>,
+}
+
+impl Managed {
+    fn has_room(&self, stanzas: usize) -> bool {
+        stanzas < UNACKED_STANZAS_MAX && self.bytes < UNACKED_HIGH_BYTES
+    }
+
+    fn written(&mut self, length: usize, wanted: bool, now: Moment) {
+        if self.unasked == 0 {
+            self.unasked_since = now;
+        }
+        self.unasked += 1;
+        self.wanted |= wanted;
+        self.bytes += length;
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

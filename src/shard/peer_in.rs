@@ -424,7 +424,7 @@ impl Shard {
         match purpose {
             Some(purpose) if whole => {
                 self.account.take(kind);
-                let origin = Some(Origin { shard: self.id.0, kind });
+                let origin = Some(Origin::plain(self.id.0, kind));
                 self.route(&Carry { origin, purpose, ..carry });
             }
             // A broken answer is not answered (RFC 6120, 8.3.1).

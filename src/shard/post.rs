@@ -7,7 +7,7 @@ use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
 use crate::limits::POSTS_KEPT_BYTES_MAX;
 use crate::shard::Shard;
-use crate::shard::account::{Origin, Outcome, Outcomes};
+use crate::shard::account::{Handled, Origin, Outcome, Outcomes};
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::{Kernel, ShardId, Ticket};
 use crate::time::Moment;
@@ -118,6 +118,10 @@ impl Posts {
         for count in outcomes.counts.as_flattened() {
             self.bytes.extend_from_slice(&count.to_le_bytes());
         }
+        for (stream, number) in &outcomes.handled {
+            self.bytes.extend_from_slice(&stream.to_le_bytes());
+            self.bytes.extend_from_slice(&number.to_le_bytes());
+        }
         self.ends.push((to, self.bytes.len()));
     }
 
@@ -177,7 +181,7 @@ impl Shard {
         for (shard, outcomes) in (0_u16..).zip(&mut self.outcomes) {
             if outcomes.any {
                 self.posts.outcomes(ShardId(shard), outcomes);
-                *outcomes = Outcomes::default();
+                outcomes.clear();
             }
         }
     }
@@ -247,6 +251,8 @@ impl Shard {
         else {
             return;
         };
+        let mark = if counted == 2 { take_handled(&mut at) } else { Some((0, 0)) };
+        let Some((stream, number)) = mark else { return };
         let Some(since) = take_u64(&mut at) else { return };
         let (Some(from), Some(to)) = (take_text(&mut at), take_text(&mut at)) else { return };
         let (mut a, mut b) = (String::new(), String::new());
@@ -254,7 +260,7 @@ impl Shard {
         else {
             return;
         };
-        let origin = (counted == 1).then_some(Origin { shard, kind });
+        let origin = (counted > 0).then_some(Origin { shard, kind, stream, number });
         let text = Text::Written(at);
         work(self, &Carry { origin, since: Moment(since), kind, purpose, from, to, text });
     }
@@ -267,6 +273,9 @@ impl Shard {
                     self.account.close(kind, outcome, u64::from(count));
                 }
             }
+        }
+        while let Some(handled) = take_handled(&mut at) {
+            self.handled.push(handled);
         }
     }
 
@@ -287,10 +296,14 @@ impl Shard {
                 let Some(outcomes) = self.outcomes.get_mut(usize::from(to.0)) else { return };
                 for kind in Kind::ALL {
                     for outcome in Outcome::ALL {
-                        for _ in 0..take_u32(&mut at).unwrap_or(0) {
-                            outcomes.add(kind, outcome);
+                        match take_u32(&mut at).unwrap_or(0) {
+                            0 => {}
+                            count => outcomes.count(kind, outcome, count),
                         }
                     }
+                }
+                while let Some(handled) = take_handled(&mut at) {
+                    outcomes.handled.push(handled);
                 }
             }
             Some(Record::Verify) => {
@@ -321,8 +334,14 @@ pub(super) fn carried(carry: &Carry<'_>) -> Result<Vec<u8>, Unforwardable> {
 fn put_carry(carry: &Carry<'_>, exchange: bool, out: &mut Vec<u8>) -> Result<(), Unforwardable> {
     out.push(carry.kind as u8);
     out.push(carry.purpose.index());
-    out.push(u8::from(carry.origin.is_some()));
+    // Only whose sender counts pays for the number.
+    let counted = carry.origin.filter(|origin| origin.stream != 0);
+    out.push(u8::from(carry.origin.is_some()) + u8::from(counted.is_some()));
     out.extend_from_slice(&carry.origin.map_or(0, |o| o.shard).to_le_bytes());
+    if let Some(Origin { stream, number, .. }) = counted {
+        out.extend_from_slice(&stream.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+    }
     out.extend_from_slice(&carry.since.0.to_le_bytes());
     for address in [carry.from.full(), carry.to.full()] {
         put_text(address, out);
@@ -379,6 +398,10 @@ fn take_u16(at: &mut &[u8]) -> Option<u16> {
 
 fn take_u32(at: &mut &[u8]) -> Option<u32> {
     take(at).map(u32::from_le_bytes)
+}
+
+fn take_handled(at: &mut &[u8]) -> Option<Handled> {
+    Some((take_u32(at)?, take_u32(at)?))
 }
 
 pub(super) fn take_u64(at: &mut &[u8]) -> Option<u64> {

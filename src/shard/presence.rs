@@ -13,6 +13,7 @@ use crate::shard::Shard;
 use crate::shard::account::Outcome;
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::ConnId;
+use crate::shard::session;
 use crate::time::Wall;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::stanza::{ChildKind, Stanza};
@@ -276,6 +277,9 @@ impl Shard {
             self.conns.put_back(conn);
         }
         self.resource_ended(&old, address);
+        if let Some(stream) = session::stream_of(old.key) {
+            self.end_session(stream);
+        }
     }
 
     fn resource_ended(&mut self, resource: &Resource<ConnId>, address: &Address) {
@@ -298,16 +302,6 @@ impl Shard {
         self.end_directed(address.view(), &resource.directed);
         if resource.available.is_some() {
             self.note_last(&user, "");
-        }
-    }
-
-    /// Presence of the user's own, for another resource. One that takes nothing misses it.
-    pub(super) fn tell(&mut self, id: ConnId, text: &[u8]) {
-        let room = self.conns.outbox(id).is_some_and(|outbox| outbox.has_room());
-        if room {
-            self.write(id, |out| out.extend_from_slice(text));
-        } else {
-            self.counters.outbox_full += 1;
         }
     }
 

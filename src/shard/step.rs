@@ -11,6 +11,7 @@ use crate::shard::{Request, Shard, Timer};
 use crate::time::{Moment, Now};
 use crate::xmpp::fault::StreamFault;
 use crate::xmpp::frame::{Limits, Next as Framed};
+use crate::xmpp::sm;
 
 impl Engine for Shard {
     fn step<K: Kernel>(&mut self, now: Now, kernel: &mut K) -> Next {
@@ -21,6 +22,8 @@ impl Engine for Shard {
         }
         self.fire_timers();
         self.tell_verdicts();
+        self.settle_rows();
+        self.relieve();
         self.flush(kernel);
         self.settle(kernel);
         self.trim();
@@ -34,7 +37,7 @@ impl Shard {
     /// if other shards had no room for what they must hear.
     fn deadline(&self) -> Moment {
         let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
-        if !self.dirty.is_empty() || !self.verdicts.is_empty() {
+        if !self.dirty.is_empty() || !self.verdicts.is_empty() || !self.handled.is_empty() {
             self.now.moment
         } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
             timer.min(self.now.moment + POST_AGAIN_AFTER)
@@ -92,7 +95,7 @@ impl Shard {
                 }
                 self.clear(conn, &plain);
                 if fed.is_closed && !conn.is_closing() {
-                    self.close(conn, Ending::Orderly);
+                    self.lose(conn, Ending::Orderly);
                 }
             }
         }
@@ -172,12 +175,29 @@ impl Shard {
     /// Backpressure: who does not read his answers is not asked for more questions. What he has
     /// sent already waits in his tail.
     fn choked(&mut self, conn: &mut Conn) -> bool {
-        if !conn.choked && self.conns.outbox(conn.id).is_some_and(|outbox| !outbox.has_room()) {
-            conn.choked = true;
-            self.counters.choked += 1;
-            self.mark(conn.id);
+        if conn.choked {
+            return true;
         }
-        conn.choked
+        if self.is_held_up(conn) {
+            self.hold_up(conn);
+        } else if self.conns.outbox(conn.id).is_none_or(|outbox| !outbox.is_high()) {
+            return false;
+        }
+        conn.choked = true;
+        self.counters.choked += 1;
+        self.mark(conn.id);
+        true
+    }
+
+    /// Its outbox has drained: it is read again, unless something else holds it up.
+    pub(super) fn unchoke(&mut self, conn: &mut Conn) {
+        if conn.choked && !self.is_held_up(conn) {
+            conn.choked = false;
+            if conn.streaming {
+                self.requests.push(Request::Read(conn.id, Read::Stream));
+            }
+            self.clear(conn, &[]);
+        }
     }
 
     /// Asks for more to read, unless somebody has to answer or make room first.
@@ -197,12 +217,8 @@ impl Shard {
         }
         let more = self.conns.outbox(id).is_some_and(|outbox| outbox.waiting_bytes() > 0);
         let Some(mut conn) = self.conns.take(id) else { return };
-        if conn.choked && low {
-            conn.choked = false;
-            if conn.streaming {
-                self.requests.push(Request::Read(id, Read::Stream));
-            }
-            self.clear(&mut conn, &[]);
+        if low {
+            self.unchoke(&mut conn);
         }
         // A handshake may have something to say that found the send before it still out.
         let finish = conn.is_closing() || (conn.tls.is_some() && !conn.streaming);
@@ -219,6 +235,8 @@ impl Shard {
                 Timer::Way(ticket) => self.way_due(ticket),
                 Timer::Job(ticket) => self.job_due(ticket),
                 Timer::Records => self.forget_idle(),
+                Timer::Messages => self.offer_again(),
+                Timer::Session(stream) => self.session_due(stream),
                 // It only makes the turn happen: `settle` does the work.
                 Timer::Sweep => {}
                 Timer::Trim => self.trimming = false,
@@ -260,15 +278,21 @@ impl Shard {
         if outbox.is_sending() {
             return;
         }
-        if outbox.flights() >= FLIGHTS_BEFORE_LOOK {
+        if outbox.wants_look(FLIGHTS_BEFORE_LOOK) {
             let books = Books {
                 account: &mut self.account,
                 outcomes: &mut self.outcomes,
+                handled: &mut self.handled,
+                delivered: &mut self.rows.delivered,
                 shard: self.id,
                 unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
             };
             let buffers = &mut self.buffers;
             look(outbox, id, kernel, books, buffers);
+        }
+        if outbox.asks(self.now.moment) && conn.closing.is_none() {
+            sm::ask(outbox.buffer());
+            outbox.asked();
         }
         match conn.tls.as_mut() {
             None if outbox.waiting_bytes() > 0 => {

@@ -103,6 +103,7 @@ impl Shard {
     fn stop(&mut self) {
         self.stopping = true;
         self.stop_ways();
+        self.end_sessions(None);
         let ids: Vec<ConnId> = self.conns.ids().collect();
         for id in ids {
             let Some(mut conn) = self.conns.take(id) else { continue };
@@ -129,6 +130,7 @@ impl Shard {
             }
             self.conns.put_back(conn);
         }
+        self.end_sessions(Some(user.bare()));
         // What is known of the account may be known no longer.
         self.home.forget(user.bare(), false);
         let now = self.now.moment;
@@ -151,6 +153,7 @@ impl Shard {
         self.counters.figures(&self.account, &self.net, &mut figures);
         figures.push(("tandem_connections", Vec::new(), self.conns.len() as u64));
         figures.push(("tandem_users_online", Vec::new(), self.home.online() as u64));
+        figures.push(("tandem_sessions_detached", Vec::new(), self.sessions.detached()));
         figures.push(("tandem_ways", Vec::new(), self.ways.len() as u64));
         let ids: Vec<ConnId> = if streams { self.conns.ids().collect() } else { Vec::new() };
         let streams = ids.into_iter().filter_map(|id| self.row(id)).collect();
@@ -197,8 +200,9 @@ impl Shard {
         let (id, moving) = (conn.id, conn.moving.take());
         let leaves = moving.is_some() && conn.closing.is_none_or(|e| e != Ending::Abort);
         self.conns.put_back(conn);
-        if let (true, Some((to, bind_id))) = (leaves, moving) {
-            self.hand_over(id, to, bind_id);
+        if let (true, Some(moving)) = (leaves, moving) {
+            let (to, arrival) = *moving;
+            self.hand_over(id, to, arrival);
         }
     }
 }

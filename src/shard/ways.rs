@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::dns;
 use crate::limits::{DIALBACK_TIME_MAX, WAY_IDLE_MAX, WAY_QUEUE_TIME_MAX};
 use crate::peer::{Input, Stage, Trouble, Verification, Waiting};
-use crate::shard::account::Origin;
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::{ConnId, ShardId, Ticket};
@@ -48,7 +47,7 @@ impl Shard {
             to: carry.to.to_address(),
             kind: carry.kind,
             purpose: carry.purpose,
-            origin: carry.origin.map(|origin| origin.shard),
+            origin: carry.origin,
             since: carry.since,
             deadline: carry.since + WAY_QUEUE_TIME_MAX,
             text: text.into(),
@@ -143,7 +142,7 @@ impl Shard {
 
     fn with_waiting(&mut self, waiting: &Waiting, work: impl FnOnce(&mut Self, &Carry<'_>)) {
         let carry = Carry {
-            origin: waiting.origin.map(|shard| Origin { shard, kind: waiting.kind }),
+            origin: waiting.origin,
             since: waiting.since,
             kind: waiting.kind,
             purpose: waiting.purpose,

@@ -17,6 +17,7 @@ pub mod read;
 pub mod sasl;
 mod scan;
 mod scope;
+pub mod sm;
 pub mod splice;
 pub mod stanza;
 pub mod stream;

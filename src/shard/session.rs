@@ -1,0 +1,483 @@
+//! Sessions of clients that count stanzas, those without a connection above all: what comes for them
+//! waits, and another connection of the user may take them over.
+//!
+//! XEP-0198, 5. A session is of the home shard. While it is detached its resource stays bound and as
+//! available as it was; the resource's key names the session instead of a connection. Messages that
+//! come for it are to be stored at once, questions keep their time and are returned after it, presence
+//! is conflated. A session is **not** resumed on another node, nor after a restart.
+
+use std::collections::VecDeque;
+
+use crate::address::Address;
+use crate::envelope::{Kind, Origin, Purpose};
+use crate::limits::{
+    IN_FLIGHT_TIME_MAX, SESSION_TIME_MAX, SESSIONS_REMEMBERED_MAX, UNACKED_HIGH_BYTES,
+    UNACKED_STANZAS_MAX,
+};
+use crate::route::shard_of;
+use crate::shard::account::Outcome;
+use crate::shard::conn::{Arrival, Bound, Conn, Role};
+use crate::shard::deliver::{Carry, reread};
+use crate::shard::kernel::{ConnId, ShardId};
+use crate::shard::outbox::Unacked;
+use crate::shard::sm::Inbound;
+use crate::shard::{Shard, Timer};
+use crate::stdx::{Bounded, Map};
+use crate::time::Moment;
+use crate::xmpp::fault::{StanzaFault, StreamFault};
+use crate::xmpp::sm::{self, Input, Managed, SessionId};
+
+/// A client's session: it outlives its connection.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    /// The full address.
+    pub(crate) address: Address,
+    pub(crate) state: Managed,
+    /// Its connection, or what stands for it while there is none.
+    pub(crate) key: ConnId,
+    pub(crate) inbound: Inbound,
+    detached: Option<Box<Detached>>,
+}
+
+/// What a session without a connection holds.
+#[derive(Debug)]
+struct Detached {
+    /// The client's count of what it has handled (mod 2^32).
+    acked: u32,
+    /// So many of `queue` have been sent to it, from the first on.
+    sent: usize,
+    queue: VecDeque<Held>,
+    bytes: usize,
+    /// Then it ends.
+    until: Moment,
+    /// The timer that is set.
+    armed: Moment,
+}
+
+/// A stanza that waits for the client.
+#[derive(Debug)]
+struct Held {
+    /// On whose account; `None`: on nobody's any more.
+    origin: Option<Origin>,
+    since: Moment,
+    /// Which presence it replaces, if it is one that only tells: by sender and receiver.
+    presence: Option<Box<str>>,
+    /// Empty: it went another way, and only its place is left.
+    text: Vec<u8>,
+}
+
+/// All sessions of a shard.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    all: Map<u32, Box<Session>>,
+    /// The number of the last one.
+    last: u32,
+    detached: u64,
+    /// Ended ones that a client may still ask for.
+    remembered: Bounded<Remembered>,
+    /// Connections that may be read again.
+    pub(crate) relieved: Vec<ConnId>,
+}
+
+#[derive(Debug)]
+struct Remembered {
+    id: SessionId,
+    user: Box<str>,
+    handled: u32,
+}
+
+/// The index of keys that name a session: no connection has it.
+const DETACHED: u32 = u32::MAX;
+
+/// What stands for the connection of a detached session.
+fn key_of(stream: u32) -> ConnId {
+    ConnId { index: DETACHED, generation: stream }
+}
+
+/// The detached session that a resource's key names.
+pub(super) fn stream_of(key: ConnId) -> Option<u32> {
+    (key.index == DETACHED).then_some(key.generation)
+}
+
+impl Session {
+    pub(crate) fn new(id: SessionId, address: Address, state: Managed, key: ConnId) -> Self {
+        Self { id, address, state, key, inbound: Inbound::default(), detached: None }
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            all: Map::seeded(seed),
+            last: 0,
+            detached: 0,
+            remembered: Bounded::new(SESSIONS_REMEMBERED_MAX),
+            relieved: Vec::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, stream: u32) -> Option<&Session> {
+        self.all.get(&stream).map(Box::as_ref)
+    }
+
+    pub(crate) fn get_mut(&mut self, stream: u32) -> Option<&mut Session> {
+        self.all.get_mut(&stream).map(Box::as_mut)
+    }
+
+    /// A new session, which is told its number; numbers are used again after 2^32.
+    pub(crate) fn insert(&mut self, make: impl FnOnce(u32) -> Session) -> SessionId {
+        loop {
+            self.last = self.last.wrapping_add(1).max(1);
+            if !self.all.contains_key(&self.last) {
+                break;
+            }
+        }
+        let session = make(self.last);
+        let id = session.id;
+        self.all.insert(self.last, Box::new(session));
+        id
+    }
+
+    /// Sessions without a connection.
+    pub(crate) fn detached(&self) -> u64 {
+        self.detached
+    }
+
+    /// The number of the one that has waited longest, of a user.
+    fn oldest_detached(&self, bare: &str) -> Option<u32> {
+        self.streams_of(|it| it.address.bare() == bare)
+            .into_iter()
+            .filter_map(|stream| Some((self.get(stream)?.detached.as_ref()?.until, stream)))
+            .min()
+            .map(|(_, stream)| stream)
+    }
+
+    /// The numbers of those without a connection for which that holds.
+    fn streams_of(&self, holds: impl Fn(&Session) -> bool) -> Vec<u32> {
+        self.all
+            .sorted()
+            .into_iter()
+            .filter(|(_, it)| it.detached.is_some() && holds(it))
+            .map(|(stream, _)| *stream)
+            .collect()
+    }
+
+    fn remove(&mut self, stream: u32) -> Option<Box<Session>> {
+        let session = self.all.remove(&stream)?;
+        self.detached -= u64::from(session.detached.is_some());
+        if matches!(session.state, Managed::On(true) | Managed::Detached) {
+            if self.remembered.len() >= SESSIONS_REMEMBERED_MAX {
+                self.remembered.take();
+            }
+            let user = session.address.bare().into();
+            let handled = session.inbound.handled();
+            let _ = self.remembered.push(Remembered { id: session.id, user, handled });
+        }
+        Some(session)
+    }
+
+    /// What an ended session had handled, for its own user.
+    fn recall(&self, id: SessionId, user: &str) -> Option<u32> {
+        self.remembered
+            .iter()
+            .rev()
+            .find(|it| it.id == id && *it.user == *user)
+            .map(|it| it.handled)
+    }
+}
+
+impl Held {
+    /// Its account must be closed in time. One that is in the store has time.
+    fn is_due_once(&self) -> bool {
+        self.origin.is_some_and(|it| it.row().is_none())
+    }
+}
+
+impl Detached {
+    fn has_room(&self) -> bool {
+        self.queue.len() < UNACKED_STANZAS_MAX && self.bytes < UNACKED_HIGH_BYTES
+    }
+
+    fn push(&mut self, held: Held) {
+        if let Some(presence) = &held.presence {
+            // Only the newest is worth telling, and what was sent keeps its place in the count.
+            let older = (self.sent..self.queue.len()).find(|at| {
+                self.queue.get(*at).is_some_and(|it| it.presence.as_ref() == Some(presence))
+            });
+            if let Some(older) = older.and_then(|at| self.queue.remove(at)) {
+                self.bytes -= older.text.len();
+            }
+        }
+        self.bytes += held.text.len();
+        self.queue.push_back(held);
+    }
+
+    /// When something has to be done about it.
+    fn next_deadline(&self) -> Moment {
+        let accounts = self.queue.iter().filter(|it| it.is_due_once());
+        let first = accounts.map(|it| it.since + IN_FLIGHT_TIME_MAX).min();
+        first.unwrap_or(Moment::NEVER).min(self.until)
+    }
+}
+
+/// The connection is lost.
+impl Shard {
+    /// The session of this client would wait for another connection.
+    pub(super) fn may_detach(&self, conn: &Conn) -> bool {
+        let Role::Bound(bound) = &conn.role else { return false };
+        let session = self.sessions.get(bound.stream);
+        !self.stopping
+            && session.is_some_and(|it| it.state.handle(Input::Lost) == Ok(Managed::Detached))
+    }
+
+    /// The connection ended and the stream did not: its session waits for another one.
+    pub(super) fn detach(&mut self, conn: &mut Conn, unacked: Option<Unacked>) {
+        let Role::Bound(bound) = &mut conn.role else { return };
+        let stream = std::mem::take(&mut bound.stream);
+        let until = self.now.moment + SESSION_TIME_MAX;
+        let unacked = unacked.unwrap_or(Unacked { acked: 0, sent: 0, stanzas: Vec::new() });
+        let mut detached = Detached {
+            acked: unacked.acked,
+            sent: unacked.sent,
+            queue: VecDeque::with_capacity(unacked.stanzas.len()),
+            bytes: 0,
+            until,
+            armed: Moment::NEVER,
+        };
+        for (receipt, text) in unacked.stanzas {
+            let mut origin = receipt.origin;
+            if let Some(it) = origin.filter(|it| !self.keeps_account(*it, &text)) {
+                self.outcome(Some(it), Outcome::Held);
+                origin = None;
+            }
+            detached.push(Held { origin, since: receipt.since, presence: None, text });
+        }
+        let Some(session) = self.sessions.get_mut(stream) else { return };
+        let old = std::mem::replace(&mut session.key, key_of(stream));
+        session.state = Managed::Detached;
+        session.inbound.lost();
+        session.detached = Some(Box::new(detached));
+        self.home.rekey(session.address.bare(), old, key_of(stream));
+        self.sessions.detached += 1;
+        self.counters.sessions_detached += 1;
+        self.watch_session(stream);
+    }
+
+    /// Whether a stanza that is held still waits for its outcome: messages and questions do.
+    fn keeps_account(&self, origin: Origin, text: &[u8]) -> bool {
+        let purpose = || {
+            let type_ = reread(text)?.type_?;
+            Purpose::read(Kind::Iq, Some(type_.raw(text)))
+        };
+        match origin.kind {
+            Kind::Message => true,
+            Kind::Presence => false,
+            Kind::Iq => matches!(purpose(), Some(Purpose::Get | Purpose::Set)),
+        }
+    }
+
+    /// A stanza for a resource whose connection is lost.
+    pub(super) fn hold(&mut self, key: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
+        let Some((stream, detached)) = self.detached_of(key) else {
+            return Err(StanzaFault::RecipientUnavailable);
+        };
+        if !detached.has_room() {
+            self.counters.sessions_full += 1;
+            // As if the resource were not there.
+            return Err(StanzaFault::ServiceUnavailable);
+        }
+        let mut text = Vec::new();
+        carry.text.append(&mut text).map_err(|_| StanzaFault::NotAcceptable)?;
+        let tells = matches!(carry.purpose, Purpose::Available | Purpose::Unavailable);
+        let presence = tells.then(|| presence_key(carry.from.full(), carry.to.full()));
+        let stays =
+            carry.kind == Kind::Message || matches!(carry.purpose, Purpose::Get | Purpose::Set);
+        let origin = carry.origin.filter(|_| stays);
+        detached.push(Held { origin, since: carry.since, presence, text });
+        if origin.is_some() {
+            self.watch_session(stream);
+        } else {
+            self.outcome(carry.origin, Outcome::Held);
+        }
+        Ok(())
+    }
+
+    /// A stanza of ours for a resource whose connection is lost.
+    pub(super) fn hold_text(&mut self, key: ConnId, text: &[u8]) {
+        let since = self.now.moment;
+        let Some((_, detached)) = self.detached_of(key) else { return };
+        if !detached.has_room() {
+            self.counters.sessions_full += 1;
+            return;
+        }
+        let presence = reread(text).filter(|it| it.kind == crate::xmpp::stanza::Kind::Presence);
+        let tells = presence.filter(|it| it.type_.is_none_or(|t| t.raw(text) == "unavailable"));
+        let presence = tells.map(|it| {
+            let of = |attr: Option<crate::xmpp::stanza::Attr>| attr.map_or("", |it| it.raw(text));
+            presence_key(of(it.from), of(it.to))
+        });
+        detached.push(Held { origin: None, since, presence, text: text.to_vec() });
+    }
+
+    fn detached_of(&mut self, key: ConnId) -> Option<(u32, &mut Detached)> {
+        let stream = stream_of(key)?;
+        Some((stream, self.sessions.get_mut(stream)?.detached.as_deref_mut()?))
+    }
+
+    /// Sets when to look after a session; like a connection it keeps one token in the wheel.
+    fn watch_session(&mut self, stream: u32) {
+        let Some((_, detached)) = self.detached_of(key_of(stream)) else { return };
+        let deadline = detached.next_deadline();
+        if deadline < detached.armed {
+            detached.armed = deadline;
+            self.timers.set(deadline, Timer::Session(stream));
+        }
+    }
+
+    /// Something of a session without a connection may be overdue.
+    pub(super) fn session_due(&mut self, stream: u32) {
+        let now = self.now.moment;
+        let Some((_, detached)) = self.detached_of(key_of(stream)) else { return };
+        if detached.armed <= now {
+            detached.armed = Moment::NEVER;
+        }
+        if detached.until <= now {
+            self.counters.sessions_timed_out += 1;
+            return self.end_session(stream);
+        }
+        let mut late = Vec::new();
+        for held in &mut detached.queue {
+            if held.is_due_once() && now.since(held.since) >= IN_FLIGHT_TIME_MAX {
+                let text = std::mem::take(&mut held.text);
+                detached.bytes -= text.len();
+                late.push((held.origin.take(), held.since, text));
+            }
+        }
+        for (origin, since, text) in late {
+            self.with_written(origin, since, &text, |shard, carry| {
+                shard.bounce(carry, StanzaFault::RecipientUnavailable);
+            });
+        }
+        self.watch_session(stream);
+    }
+
+    /// Nobody resumes it any more: its resource is gone, and what it held goes another way.
+    pub(super) fn end_session(&mut self, stream: u32) {
+        let Some(mut session) = self.sessions.remove(stream) else { return };
+        let Some(detached) = session.detached.take() else { return };
+        self.resource_gone(session.key, &session.address);
+        for held in detached.queue {
+            if held.origin.is_some() {
+                self.counters.undelivered += 1;
+                self.another_way(held.origin, held.since, &held.text);
+            }
+        }
+    }
+
+    /// All sessions without a connection end, or those of one user.
+    pub(super) fn end_sessions(&mut self, user: Option<&str>) {
+        for stream in self.sessions.streams_of(|it| user.is_none_or(|u| it.address.bare() == u)) {
+            self.end_session(stream);
+        }
+    }
+
+    /// Makes room for one more resource of a user; false: all that he has are connected.
+    pub(super) fn end_oldest_session(&mut self, bare: &str) -> bool {
+        let oldest = self.sessions.oldest_detached(bare);
+        if let Some(stream) = oldest {
+            self.end_session(stream);
+        }
+        oldest.is_some()
+    }
+}
+
+/// Another connection takes it over.
+impl Shard {
+    /// `<resume/>` from a client that has logged in: its home shard decides.
+    pub(super) fn resume_requested(&mut self, conn: &mut Conn, previd: &str, handled: u32) {
+        let Role::Login(login) = &conn.role else { return };
+        let Some(user) = login.user.as_ref().filter(|_| login.may_bind()) else {
+            return self.stream_fault(conn, StreamFault::NotAuthorized);
+        };
+        let home = ShardId(shard_of(user.slot(), self.settings.shards));
+        let Some(id) = SessionId::parse(previd) else {
+            self.counters.sessions_unknown += 1;
+            return self.management_failed(conn.id, StanzaFault::ItemNotFound, None);
+        };
+        if home == self.id {
+            self.resume(conn, id, handled);
+        } else {
+            conn.parked = true;
+            conn.moving = Some(Box::new((home, Arrival::Resume(id, handled))));
+        }
+    }
+
+    /// On the home shard: the session goes on here, or the client is told to bind.
+    pub(super) fn resume(&mut self, conn: &mut Conn, id: SessionId, handled: u32) {
+        conn.parked = false;
+        let Role::Login(login) = &mut conn.role else { return };
+        let Some(bare) = login.user.as_ref().map(|user| user.bare().to_owned()) else { return };
+        let lang = login.lang.take();
+        let known = self.sessions.get(id.stream).filter(|it| {
+            let same = it.id == id && it.address.bare() == bare;
+            same && it.state.handle(Input::Taken).is_ok()
+        });
+        let Some(key) = known.map(|it| it.key) else {
+            self.counters.sessions_unknown += 1;
+            let handled = self.sessions.recall(id, &bare);
+            return self.management_failed(conn.id, StanzaFault::ItemNotFound, handled);
+        };
+        self.take_from(key);
+        let Some((stream, detached)) = self.detached_of(key_of(id.stream)) else { return };
+        let Ok(more) = sm::advance(detached.acked, handled, detached.sent as u32) else {
+            let sent = detached.acked.wrapping_add(detached.sent as u32);
+            return self.handled_too_high(conn, handled, sent);
+        };
+        let Some(session) = self.sessions.get_mut(stream) else { return };
+        let Some(mut detached) = session.detached.take() else { return };
+        session.state = Managed::On(true);
+        session.key = conn.id;
+        session.inbound.resumed();
+        let (address, counted) = (session.address.clone(), session.inbound.handled());
+        self.sessions.detached -= 1;
+        self.counters.sessions_resumed += 1;
+        self.home.rekey(&bare, key_of(stream), conn.id);
+        conn.role = Role::Bound(Box::new(Bound { address, lang, stream }));
+        self.write(conn.id, |out| sm::resumed(&id.to_string(), counted, out));
+        for held in detached.queue.drain(..more as usize) {
+            self.outcome(held.origin, Outcome::Delivered);
+        }
+        self.send_again(conn.id, handled, &detached);
+        self.stream_from_now(conn);
+    }
+
+    /// Its old connection, if there still is one, ends with `conflict` (XEP-0198, 5).
+    fn take_from(&mut self, key: ConnId) {
+        let unacked = self.conns.outbox(key).and_then(|outbox| outbox.take_managed());
+        let Some(mut old) = self.conns.take(key) else { return };
+        self.detach(&mut old, unacked);
+        self.stream_fault(&mut old, StreamFault::Conflict);
+        self.conns.put_back(old);
+    }
+
+    /// What the client did not acknowledge, in the order in which it was first written.
+    fn send_again(&mut self, id: ConnId, acked: u32, detached: &Detached) {
+        let now = self.now.moment;
+        let Some(outbox) = self.conns.outbox(id) else { return };
+        outbox.manage(acked, now);
+        for held in detached.queue.iter().filter(|it| !it.text.is_empty()) {
+            outbox.buffer().extend_from_slice(&held.text);
+            let since = if held.origin.is_some() { held.since } else { now };
+            outbox.stanza(held.text.len(), held.origin, since);
+        }
+        if outbox.is_owing() {
+            self.watch_outbox(id);
+        }
+    }
+}
+
+fn presence_key(from: &str, to: &str) -> Box<str> {
+    // No address has a line feed in it.
+    format!("{from}\n{to}").into()
+}
