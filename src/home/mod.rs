@@ -6,10 +6,12 @@
 //! RFC 6121, 2 to 4 and 8.5. What must outlive the process is a user's [`Record`]: it is loaded when
 //! the user is needed, and only his home changes it.
 
+pub mod carbons;
 mod delivery;
 pub mod privacy;
 pub mod record;
 pub mod roster;
+pub mod storing;
 pub mod subscription;
 
 pub use delivery::{Delivery, Receivers};
