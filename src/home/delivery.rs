@@ -1,8 +1,11 @@
 //! Who gets a stanza for a local user: RFC 6121, 8.5 as code, checked against its table.
 //!
-//! Where the RFC leaves a choice: an error instead of silence, and the resources with the highest
-//! priority instead of all. Does **not** store anything yet, so what the RFC lets us store comes
-//! back as `service-unavailable`, and every account counts as existing: the answers are the same.
+//! Where the RFC leaves a choice: an error instead of silence, storing instead of an error, and the
+//! resources with the highest priority instead of all. Whether a message is worth storing is
+//! `storing`'s to say; what becomes of subscriptions and probes is `subscription`'s. Blocking is
+//! **not** looked at: that comes first.
+//!
+//! Table: `delivery.table`.
 
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
@@ -20,6 +23,12 @@ pub enum Delivery<K> {
     Discarded,
     /// The server answers on the user's behalf (RFC 6121, 8.5.1).
     Server,
+    /// It waits for the user, if it may and there is room; or else `service-unavailable`.
+    Store,
+    /// RFC 6121, 3: as if sent to the bare address.
+    Subscription,
+    /// RFC 6121, 4.3.2; with a resource in the address: of that resource only.
+    Probe,
 }
 
 /// One receiver in nearly every case, so no allocation for it.
@@ -31,10 +40,24 @@ pub enum Receivers<K> {
 
 impl<K: Copy + PartialEq> Home<K> {
     /// Who gets a stanza of this kind and purpose for `to`, which has a local part here.
-    pub fn deliver(&self, to: AddressRef<'_>, kind: Kind, purpose: Purpose) -> Delivery<K> {
+    ///
+    /// `account`: there is such an account. `shares_presence`: the user's presence is there for the
+    /// sender to see, or the sender is the user himself; asked only where it matters.
+    #[inline]
+    pub fn deliver(
+        &self,
+        to: AddressRef<'_>,
+        kind: Kind,
+        purpose: Purpose,
+        account: bool,
+        shares_presence: impl Fn() -> bool,
+    ) -> Delivery<K> {
+        if !account {
+            return Self::nobody(kind, purpose);
+        }
         if to.resource().is_some() {
             if let Some(resource) = self.find(to) {
-                return Self::exact(resource, kind, purpose);
+                return Self::exact(resource, kind, purpose, shares_presence);
             }
             return self.unmatched(to, kind, purpose);
         }
@@ -49,14 +72,31 @@ impl<K: Copy + PartialEq> Home<K> {
         }
     }
 
+    /// RFC 6121, 8.5.1: no such account. To a stranger it looks like a user who is away.
+    fn nobody(kind: Kind, purpose: Purpose) -> Delivery<K> {
+        match (kind, purpose) {
+            (Kind::Presence, Purpose::Probe) => Delivery::Probe,
+            (Kind::Presence, _) | (_, Purpose::Error | Purpose::Result) => Delivery::Discarded,
+            (Kind::Message | Kind::Iq, _) => Delivery::Refused(StanzaFault::ServiceUnavailable),
+        }
+    }
+
     /// RFC 6121, 8.5.3.1: the full address matches a connected resource.
-    fn exact(resource: &Resource<K>, kind: Kind, purpose: Purpose) -> Delivery<K> {
+    #[inline]
+    fn exact(
+        resource: &Resource<K>,
+        kind: Kind,
+        purpose: Purpose,
+        shares_presence: impl Fn() -> bool,
+    ) -> Delivery<K> {
         match (kind, purpose) {
             // RFC 6121, 3.1.3: subscriptions are dealt with as if sent to the bare address.
-            (Kind::Presence, p) if p.is_subscription() => {
+            (Kind::Presence, p) if p.is_subscription() => Delivery::Subscription,
+            (Kind::Presence, Purpose::Probe) => Delivery::Probe,
+            // RFC 6121, 8.5.3.1: a client tells of itself only to those who may know that it is there.
+            (Kind::Iq, Purpose::Get | Purpose::Set) if !shares_presence() => {
                 Delivery::Refused(StanzaFault::ServiceUnavailable)
             }
-            (Kind::Presence, Purpose::Probe) => Delivery::Discarded,
             _ => Delivery::To(Receivers::One(resource.key)),
         }
     }
@@ -68,9 +108,8 @@ impl<K: Copy + PartialEq> Home<K> {
             (Kind::Message, Purpose::Chat) => self.message_to_bare(to, purpose),
             (Kind::Message, Purpose::Error) => Delivery::Discarded,
             (Kind::Message, _) => Delivery::Refused(StanzaFault::ServiceUnavailable),
-            (Kind::Presence, p) if p.is_subscription() => {
-                Delivery::Refused(StanzaFault::ServiceUnavailable)
-            }
+            (Kind::Presence, p) if p.is_subscription() => Delivery::Subscription,
+            (Kind::Presence, Purpose::Probe) => Delivery::Probe,
             (Kind::Presence, _) => Delivery::Discarded,
             (Kind::Iq, Purpose::Get | Purpose::Set) => {
                 Delivery::Refused(StanzaFault::ServiceUnavailable)
@@ -93,7 +132,7 @@ impl<K: Copy + PartialEq> Home<K> {
         let Some(highest) = all.iter().filter_map(priority).max() else {
             return match purpose {
                 Purpose::Headline => Delivery::Discarded,
-                _ => Delivery::Refused(StanzaFault::ServiceUnavailable),
+                _ => Delivery::Store,
             };
         };
         // Headlines go to all that want messages, the rest to the most available.
@@ -107,7 +146,8 @@ impl<K: Copy + PartialEq> Home<K> {
             Purpose::Available | Purpose::Unavailable => {
                 receivers(self.resources(to.bare()).iter().filter(|r| r.available.is_some()))
             }
-            p if p.is_subscription() => Delivery::Refused(StanzaFault::ServiceUnavailable),
+            Purpose::Probe => Delivery::Probe,
+            p if p.is_subscription() => Delivery::Subscription,
             _ => Delivery::Discarded,
         }
     }
@@ -141,14 +181,23 @@ mod tests {
         home
     }
 
-    fn row(home: &Home<u32>, to: &str, kind: Kind, purpose: Purpose) -> String {
+    fn row(
+        (home, account): (&Home<u32>, bool),
+        to: &str,
+        kind: Kind,
+        purpose: Purpose,
+        shares_presence: bool,
+    ) -> String {
         let to = Address::parse(to).unwrap();
-        match home.deliver(to.view(), kind, purpose) {
+        match home.deliver(to.view(), kind, purpose, account, || shares_presence) {
             Delivery::To(Receivers::One(k)) => format!("to {k}"),
             Delivery::To(Receivers::Several(all)) => format!("to {all:?}"),
             Delivery::Refused(fault) => fault.name().to_owned(),
             Delivery::Discarded => "silence".to_owned(),
             Delivery::Server => "server".to_owned(),
+            Delivery::Store => "store".to_owned(),
+            Delivery::Subscription => "subscription".to_owned(),
+            Delivery::Probe => "probe".to_owned(),
         }
     }
 
@@ -157,10 +206,11 @@ mod tests {
     fn the_table_of_rfc_6121_section_8_5() {
         use Purpose::{
             Available, Chat, Error, Get, Groupchat, Headline, Normal, Probe, Result, Set,
-            Subscribe, Unavailable,
+            Subscribe, Subscribed, Unavailable, Unsubscribe, Unsubscribed,
         };
         type Bound = (&'static str, Option<i8>);
-        let worlds: [(&str, &[Bound]); 5] = [
+        let worlds: [(&str, &[Bound]); 6] = [
+            ("no account", &[]),
             ("nobody", &[]),
             ("connected only", &[("a", None)]),
             ("negative", &[("a", Some(-1))]),
@@ -169,19 +219,36 @@ mod tests {
         ];
         let stanzas = [
             (Kind::Message, &[Normal, Chat, Groupchat, Headline, Error][..]),
-            (Kind::Presence, &[Available, Unavailable, Probe, Subscribe, Error]),
+            (
+                Kind::Presence,
+                &[
+                    Available,
+                    Unavailable,
+                    Probe,
+                    Subscribe,
+                    Subscribed,
+                    Unsubscribe,
+                    Unsubscribed,
+                    Error,
+                ],
+            ),
             (Kind::Iq, &[Get, Set, Result, Error]),
         ];
         let mut table = String::new();
         for (world, resources) in worlds {
+            let account = world != "no account";
             let home = home(resources);
             for to in ["romeo@example.net", "romeo@example.net/a", "romeo@example.net/gone"] {
                 for (kind, purposes) in stanzas {
                     for purpose in purposes {
-                        let result = row(&home, to, kind, *purpose);
+                        let row = |shares| row((&home, account), to, kind, *purpose, shares);
+                        let (result, stranger) = (row(true), row(false));
                         let kind = kind.name();
-                        table +=
-                            &format!("{world:<15} {to:<24} {kind:<9} {purpose:?} -> {result}\n");
+                        table += &format!("{world:<15} {to:<24} {kind:<9} {purpose:?} -> {result}");
+                        if stranger != result {
+                            table += &format!(", for strangers {stranger}");
+                        }
+                        table += "\n";
                     }
                 }
             }

@@ -88,12 +88,16 @@ impl Shard {
 
     /// On the home shard of `to`, whose record is there.
     pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
-        match self.home.deliver(carry.to, carry.kind, carry.purpose) {
+        match self.home.deliver(carry.to, carry.kind, carry.purpose, true, || true) {
             Delivery::To(Receivers::One(id)) => self.hand_to(id, carry),
             Delivery::To(Receivers::Several(ids)) => self.hand_to_all(&ids, carry),
             Delivery::Refused(fault) => self.bounce(carry, fault),
             Delivery::Discarded => self.outcome(carry.origin, Outcome::ByRule),
             Delivery::Server => self.serve(carry),
+            Delivery::Probe => self.outcome(carry.origin, Outcome::ByRule),
+            Delivery::Store | Delivery::Subscription => {
+                self.bounce(carry, StanzaFault::ServiceUnavailable)
+            }
         }
     }
 
