@@ -240,6 +240,8 @@ pub const DNS_FAILURES_MAX: usize = 1_024;
 
 /// Operations that wait for the store; more are answered *busy* at once.
 pub const STORE_QUEUE_MAX: usize = 4_096;
+/// Octets of the changes among these, those that are being committed included.
+pub const STORE_QUEUE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 /// Writes that share one commit. More wait for the next: an answer is never older than two commits.
 pub const STORE_GROUP_MAX: usize = 512;
 /// Rows of one page of a list.
@@ -290,6 +292,7 @@ pub const METRIC_SERIES_MAX: usize = 10_000;
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
 const _: () = assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX);
+const _: () = assert!(STORE_QUEUE_BYTES_MAX > 16 * PEER_STANZA_BYTES_MAX);
 const _: () = assert!(STORE_FETCH_BYTES_MAX > PEER_STANZA_BYTES_MAX);
 // An address has 3,071 octets at most (RFC 7622, 3.1); few do, and a batch may be made smaller.
 const _: () = assert!(STORE_BULK_MAX * (1_024 + PASSWORD_BYTES_MAX) <= CTL_LINE_BYTES_MAX);

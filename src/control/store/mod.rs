@@ -151,6 +151,25 @@ enum Job {
     Write(Write),
 }
 
+impl Job {
+    /// What a change brings; the rest is small, and the queue's places bound it.
+    fn octets(&self) -> usize {
+        let Self::Write(Write::Commit { changes, .. }) = self else { return 0 };
+        let of = |change: &Change| match change {
+            Change::PutItem(item) => {
+                let groups: usize = item.groups.iter().map(|it| it.len()).sum();
+                item.name.len() + groups + item.request.as_ref().map_or(0, |it| it.len())
+            }
+            Change::StoreMessage(message) => message.octets.len(),
+            Change::Private { octets, .. } | Change::Vcard(Some(octets)) => octets.len(),
+            Change::RemoveMessages(numbers) => size_of_val(numbers.as_slice()),
+            Change::Last(last) => last.status.len(),
+            _ => 0,
+        };
+        changes.iter().map(|it| size_of::<Change>() + of(it)).sum()
+    }
+}
+
 impl Read {
     /// Whose record it is about; what it finds must include every change asked for before.
     fn record_of(&self) -> Option<&str> {

@@ -17,6 +17,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +28,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::{Fault, Job, Read, Reply, Write, accounts, rows, schema};
 use crate::control::notices::Fold;
 use crate::home::record::Change;
-use crate::limits::{STORE_BUSY_MS_MAX, STORE_GROUP_MAX, STORE_QUEUE_MAX, STORE_STATEMENTS_MAX};
+use crate::limits::{
+    STORE_BUSY_MS_MAX, STORE_GROUP_MAX, STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX,
+    STORE_STATEMENTS_MAX,
+};
 use crate::shard::Notice;
 
 /// Files up to this size are checked whole when they are opened; it takes some 0.1 s.
@@ -55,29 +60,48 @@ impl std::error::Error for OpenFault {}
 #[derive(Clone)]
 pub(super) struct Queue {
     to: SyncSender<Job>,
+    /// Of all that was pushed and is not done.
+    octets: Arc<AtomicUsize>,
+}
+
+/// The thread's end of it.
+pub(super) struct Served {
+    from: Receiver<Job>,
+    octets: Arc<AtomicUsize>,
 }
 
 impl Queue {
-    /// A queue, and the end that is served.
-    pub(super) fn new() -> (Self, Receiver<Job>) {
+    /// Both ends.
+    pub(super) fn new() -> (Self, Served) {
         let (to, from) = sync_channel(STORE_QUEUE_MAX);
-        (Self { to }, from)
+        let octets = Arc::new(AtomicUsize::new(0));
+        (Self { to, octets: Arc::clone(&octets) }, Served { from, octets })
     }
 
     pub(super) fn push(&self, job: Job) -> Result<(), Fault> {
-        self.to.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Fault::Busy,
-            TrySendError::Disconnected(_) => Fault::Failed("the store has ended".into()),
-        })
+        let octets = job.octets();
+        let before = self.octets.fetch_add(octets, Ordering::Relaxed);
+        let sent = if before + octets <= STORE_QUEUE_BYTES_MAX {
+            self.to.try_send(job).map_err(|error| match error {
+                TrySendError::Full(_) => Fault::Busy,
+                TrySendError::Disconnected(_) => Fault::Failed("the store has ended".into()),
+            })
+        } else {
+            Err(Fault::Busy)
+        };
+        if sent.is_err() {
+            self.octets.fetch_sub(octets, Ordering::Relaxed);
+        }
+        sent
     }
 }
 
 /// Opens the file, brings it to the present version, and starts the thread.
 pub(super) fn open(path: &Path) -> Result<Queue, OpenFault> {
     let connection = connect(path)?;
-    let (queue, from) = Queue::new();
-    let spawned =
-        thread::Builder::new().name("tandem-store".into()).spawn(move || serve(connection, &from));
+    let (queue, served) = Queue::new();
+    let thread = thread::Builder::new().name("tandem-store".into());
+    let spawned = thread.spawn(move || serve(connection, &served));
     spawned.map_err(|error| OpenFault {
         path: path.into(),
         what: format!("its thread can't be started: {error}"),
@@ -223,14 +247,17 @@ fn check_whole(path: &Path, connection: &Connection) -> Result<(), OpenFault> {
 }
 
 /// The thread: takes what waits, answers the reads, commits the writes together.
-pub(super) fn serve(mut connection: Connection, from: &Receiver<Job>) {
+pub(super) fn serve(mut connection: Connection, served: &Served) {
+    let Served { from, octets } = served;
     let mut group = Vec::with_capacity(STORE_GROUP_MAX);
     let mut told = Fold::default();
     while let Ok(first) = from.recv() {
         let mut next = Some(first);
         // Reads count too: however many come, what waits for its commit gets it.
         let mut room = STORE_GROUP_MAX;
+        let mut taken = 0;
         while let Some(job) = next.take() {
+            taken += job.octets();
             match job {
                 Job::Read(read) if !joins(&read, &group) => answer(&connection, read),
                 job => group.push(job),
@@ -249,6 +276,7 @@ pub(super) fn serve(mut connection: Connection, from: &Receiver<Job>) {
                 tracing::error!("{line}");
             }
         }
+        octets.fetch_sub(taken, Ordering::Relaxed);
     }
 }
 

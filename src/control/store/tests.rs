@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::limits::STORE_QUEUE_MAX;
+use crate::limits::{STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX};
 use crate::xmpp::sasl::scram;
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -219,9 +219,9 @@ fn refuse_rows(path: &Path, name: &str, number: u64, how: &str) {
 /// A store whose thread begins when it is told to: what is asked before is one group.
 fn held(directory: &TempDir) -> (Store, impl FnOnce()) {
     let path = directory.path().join("t.db");
-    let (queue, from) = sqlite::Queue::new();
+    let (queue, served) = sqlite::Queue::new();
     let connection = sqlite::connect(&path).expect("opens");
-    let begin = move || drop(thread::spawn(move || sqlite::serve(connection, &from)));
+    let begin = move || drop(thread::spawn(move || sqlite::serve(connection, &served)));
     (Store { backend: Backend::Sqlite(queue) }, begin)
 }
 
@@ -279,6 +279,30 @@ fn a_full_queue_is_said_at_once() {
         }
         let record = store.load(&romeo).await.unwrap().unwrap();
         assert_eq!(record.roster_version, STORE_QUEUE_MAX as u64);
+    });
+}
+
+#[test]
+fn what_waits_is_bounded_in_octets_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let romeo = runtime().block_on(contract::known(&open(&directory), "romeo@example.net"));
+    let (store, begin) = held(&directory);
+    let vcard = || vec![Change::Vcard(Some(vec![b'v'; 524_288].into()))];
+    let asked: Vec<_> = (0..200).map(|_| store.commit(&romeo, vcard())).collect();
+    let small = store.load(&romeo);
+    begin();
+    runtime().block_on(async {
+        let mut kept = 0;
+        for done in asked {
+            match done.await {
+                Ok(()) => kept += 1,
+                Err(fault) => assert_eq!(fault, Fault::Busy),
+            }
+        }
+        assert_eq!(kept, STORE_QUEUE_BYTES_MAX / 524_288 - 1);
+        assert!(small.await.unwrap().is_some());
+        // What is done makes room. It is counted a moment after it was told.
+        while store.commit(&romeo, vcard()).await.is_err() {}
     });
 }
 
