@@ -57,12 +57,7 @@ impl Origin {
 
     /// Of a message that is handed out from the store; `row` names it on the shard that does so.
     pub fn stored(row: Key) -> Self {
-        Self {
-            shard: Self::STORED,
-            kind: Kind::Message,
-            stream: row.index,
-            number: row.generation,
-        }
+        Self { shard: Self::STORED, kind: Kind::Message, stream: row.index, number: row.generation }
     }
 
     /// The row that [`Origin::stored`] named.

@@ -240,12 +240,20 @@ pub const DNS_FAILURES_MAX: usize = 1_024;
 
 /// Operations that wait for the store; more are answered *busy* at once.
 pub const STORE_QUEUE_MAX: usize = 4_096;
+/// Octets of the changes among these, those that are being committed included.
+pub const STORE_QUEUE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
 /// Writes that share one commit. More wait for the next: an answer is never older than two commits.
 pub const STORE_GROUP_MAX: usize = 512;
 /// Rows of one page of a list.
 pub const STORE_PAGE_MAX: usize = 1_000;
 /// Accounts of one bulk operation, which is one transaction.
 pub const STORE_BULK_MAX: usize = 256;
+/// Messages of one answer.
+pub const STORE_MESSAGES_MAX: u32 = 1_000;
+/// Octets of messages in one answer: the first goes beyond it if it must.
+pub const STORE_FETCH_BYTES_MAX: usize = 8 * 1_024 * 1_024;
+/// Statements that SQLite keeps prepared: more than there are.
+pub const STORE_STATEMENTS_MAX: usize = 64;
 /// How long SQLite waits for another process (a backup, say) that holds the file, in milliseconds.
 pub const STORE_BUSY_MS_MAX: u64 = 5_000;
 /// Jobs that wait for a worker of one pool; more are answered *unavailable* at once.
@@ -284,6 +292,8 @@ pub const METRIC_SERIES_MAX: usize = 10_000;
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
 const _: () = assert!(STORE_GROUP_MAX <= STORE_QUEUE_MAX);
+const _: () = assert!(STORE_QUEUE_BYTES_MAX > 16 * PEER_STANZA_BYTES_MAX);
+const _: () = assert!(STORE_FETCH_BYTES_MAX > PEER_STANZA_BYTES_MAX);
 // An address has 3,071 octets at most (RFC 7622, 3.1); few do, and a batch may be made smaller.
 const _: () = assert!(STORE_BULK_MAX * (1_024 + PASSWORD_BYTES_MAX) <= CTL_LINE_BYTES_MAX);
 

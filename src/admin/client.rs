@@ -201,9 +201,16 @@ pub fn render(request: &Request, response: &Response, format: Format) -> String 
         }
         Request::UserList { .. } => {
             table(&mut text, result, &["address", "created"]);
-            if let Some(next) = result.get("next").and_then(Value::as_str) {
-                text.push_str(&format!("more: --after {}\n", shown(&json!(next))));
-            }
+            more(&mut text, result);
+        }
+        Request::UserLists { .. } => {
+            table(&mut text, result, &["list", "pattern"]);
+            more(&mut text, result);
+        }
+        Request::UserRoster { .. } => {
+            let columns = ["contact", "subscription", "pending", "approved", "name", "groups"];
+            table(&mut text, result, &columns);
+            more(&mut text, result);
         }
         Request::Domains => table(&mut text, result, &["domain", "kind", "allow", "plain"]),
         Request::Streams { .. } => {
@@ -217,6 +224,13 @@ pub fn render(request: &Request, response: &Response, format: Format) -> String 
             for change in result.get("changes").and_then(Value::as_array).into_iter().flatten() {
                 text.push_str(&format!("changed  {}\n", shown(change)));
             }
+        }
+        Request::UserUnlist { .. } => {
+            pairs(&mut text, result);
+            text.push_str(&format!(
+                "lists  {}\n",
+                result.get("lists").map(shown).unwrap_or_default()
+            ));
         }
         Request::UserImport { .. } => {
             pairs(&mut text, result);
@@ -233,12 +247,20 @@ pub fn render(request: &Request, response: &Response, format: Format) -> String 
     text
 }
 
+/// How to see the next page, if there is one.
+fn more(text: &mut String, result: &Value) {
+    if let Some(next) = result.get("next").and_then(Value::as_str) {
+        text.push_str(&format!("more: --after {}\n", shown(&json!(next))));
+    }
+}
+
 /// A value on a terminal: nothing that steers it gets through.
 fn shown(value: &Value) -> String {
     let text = match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(some) => some.iter().map(shown).collect::<Vec<_>>().join(", "),
         Value::Bool(it) => if *it { "yes" } else { "no" }.to_owned(),
         other => other.to_string(),
     };

@@ -20,9 +20,11 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use super::protocol::{Request, Response};
+use super::records;
 use crate::control::accounts::Refusal;
 use crate::control::notices::push_value;
 use crate::control::{Node, Phase, Socket};
+use crate::home::record::List;
 use crate::limits::{CTL_CONNS_MAX, CTL_LINE_BYTES_MAX, CTL_STREAMS_MAX};
 use crate::policy::Pattern;
 
@@ -143,6 +145,13 @@ fn about(request: &Request) -> String {
         Request::UserAdd { address, .. }
         | Request::UserPasswd { address, .. }
         | Request::UserDelete { address } => push_value(&mut text, address),
+        Request::UserAllow { address, pattern }
+        | Request::UserBlock { address, pattern }
+        | Request::UserUnlist { address, pattern } => {
+            push_value(&mut text, address);
+            text.push_str(" pattern=");
+            push_value(&mut text, pattern);
+        }
         Request::UserImport { users } => text.push_str(&format!("{} users", users.len())),
         _ => text.push('-'),
     }
@@ -171,6 +180,21 @@ async fn perform(node: &Rc<Node>, request: Request) -> Result<Value, Refusal> {
                 .map(|(address, text)| json!({"address": address, "text": text}))
                 .collect();
             json!({"added": imported.added, "existed": imported.existed, "refused": refused})
+        }
+        Request::UserAllow { address, pattern } => {
+            records::enlist(node, &address, List::Allowed, &pattern).await?
+        }
+        Request::UserBlock { address, pattern } => {
+            records::enlist(node, &address, List::Blocked, &pattern).await?
+        }
+        Request::UserUnlist { address, pattern } => {
+            records::unlist(node, &address, &pattern).await?
+        }
+        Request::UserLists { address, after, limit } => {
+            records::lists(node, &address, &after, limit).await?
+        }
+        Request::UserRoster { address, after, limit } => {
+            records::roster(node, &address, &after, limit).await?
         }
         Request::Domains => domains(node),
         Request::Streams { limit } => streams(node, limit).await,

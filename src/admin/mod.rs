@@ -9,6 +9,7 @@ pub(crate) mod ctl;
 pub(crate) mod http;
 pub(crate) mod metrics;
 pub mod protocol;
+mod records;
 
 /// What a command tells the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

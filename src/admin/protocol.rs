@@ -52,6 +52,29 @@ pub enum Request {
     },
     /// Makes many accounts; at most `STORE_BULK_MAX` in one request.
     UserImport { users: Vec<(String, Secret)> },
+    /// Lets a person or a domain see a user without asking.
+    UserAllow { address: String, pattern: String },
+    /// Blocks a person or a domain for a user (XEP-0191).
+    UserBlock { address: String, pattern: String },
+    /// Takes a person or a domain off all lists of a user.
+    UserUnlist { address: String, pattern: String },
+    /// Whom a user has blocked, allowed or denied, from behind `after`, which is a `next` of the
+    /// answer before.
+    UserLists {
+        address: String,
+        #[serde(default)]
+        after: String,
+        #[serde(default = "rows")]
+        limit: usize,
+    },
+    /// A user's contacts in order of address, from behind `after`.
+    UserRoster {
+        address: String,
+        #[serde(default)]
+        after: String,
+        #[serde(default = "rows")]
+        limit: usize,
+    },
     /// Served domains, and the rules for others.
     Domains,
     /// The streams that stand.
@@ -75,6 +98,11 @@ impl Request {
             Self::UserDelete { .. } => "user_delete",
             Self::UserList { .. } => "user_list",
             Self::UserImport { .. } => "user_import",
+            Self::UserAllow { .. } => "user_allow",
+            Self::UserBlock { .. } => "user_block",
+            Self::UserUnlist { .. } => "user_unlist",
+            Self::UserLists { .. } => "user_lists",
+            Self::UserRoster { .. } => "user_roster",
             Self::Domains => "domains",
             Self::Streams { .. } => "streams",
             Self::Reload => "reload",
@@ -84,7 +112,15 @@ impl Request {
 
     /// Whether it changes something, so that it goes into the audit log.
     pub fn changes(&self) -> bool {
-        !matches!(self, Self::Status | Self::UserList { .. } | Self::Domains | Self::Streams { .. })
+        !matches!(
+            self,
+            Self::Status
+                | Self::UserList { .. }
+                | Self::UserLists { .. }
+                | Self::UserRoster { .. }
+                | Self::Domains
+                | Self::Streams { .. }
+        )
     }
 }
 
@@ -92,7 +128,7 @@ impl Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// For programs: `malformed`, `exists`, `absent`, `domain`, `password`, `busy`, `too_many`,
-    /// `store_failed`, `config`.
+    /// `store_failed`, `config`, `refused`, `unavailable`.
     pub reason: String,
     /// For people.
     pub text: String,

@@ -11,7 +11,7 @@ use crate::admin::Exit;
 use crate::admin::client::{self, CallFault, Format};
 use crate::admin::protocol::{Request, Response, Secret};
 use crate::cli::output::{colour_note, note, note_text, say_text};
-use crate::cli::{CtlArgs, CtlCommand, Output, PasswordArgs, UserCommand};
+use crate::cli::{CtlArgs, CtlCommand, Output, PageArgs, PasswordArgs, RuleArgs, UserCommand};
 use crate::config;
 
 /// Asks, shows the answer, ends with its code.
@@ -94,6 +94,21 @@ fn request(command: CtlCommand) -> Result<Asked, String> {
         }
         CtlCommand::User(UserCommand::Del { address }) => Request::UserDelete { address },
         CtlCommand::User(UserCommand::List { after, limit }) => Request::UserList { after, limit },
+        CtlCommand::User(UserCommand::Allow(RuleArgs { address, pattern })) => {
+            Request::UserAllow { address, pattern }
+        }
+        CtlCommand::User(UserCommand::Block(RuleArgs { address, pattern })) => {
+            Request::UserBlock { address, pattern }
+        }
+        CtlCommand::User(UserCommand::Unlist(RuleArgs { address, pattern })) => {
+            Request::UserUnlist { address, pattern }
+        }
+        CtlCommand::User(UserCommand::Lists(PageArgs { address, after, limit })) => {
+            Request::UserLists { address, after, limit }
+        }
+        CtlCommand::User(UserCommand::Roster(PageArgs { address, after, limit })) => {
+            Request::UserRoster { address, after, limit }
+        }
         CtlCommand::User(UserCommand::Import) => return Ok(Asked::Import),
     }))
 }

@@ -173,6 +173,27 @@ enum UserCommand {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Lets somebody see a user without asking, or everybody of a domain.
+    #[command(
+        after_help = "Example: tandem ctl user allow alice@example.com bob@partner.example\n         tandem ctl user allow alice@example.com partner.example"
+    )]
+    Allow(RuleArgs),
+    /// Blocks somebody for a user, or everybody of a domain.
+    #[command(
+        after_help = "Example: tandem ctl user block alice@example.com mallory@partner.example\n         tandem ctl user block alice@example.com spam.example"
+    )]
+    Block(RuleArgs),
+    /// Takes somebody, or a domain, off all lists of a user.
+    #[command(
+        after_help = "Example: tandem ctl user unlist alice@example.com mallory@partner.example"
+    )]
+    Unlist(RuleArgs),
+    /// Shows whom a user has blocked, allowed or denied.
+    #[command(after_help = "Example: tandem ctl user lists alice@example.com -o json")]
+    Lists(PageArgs),
+    /// Shows a user's contacts, a page at a time.
+    #[command(after_help = "Example: tandem ctl user roster alice@example.com --limit 50")]
+    Roster(PageArgs),
     /// Adds many: lines of address, a blank, password, on stdin.
     #[command(
         after_help = "Example: tandem ctl user import < accounts.txt\n         where a line is: alice@example.com a good password"
@@ -187,6 +208,26 @@ struct PasswordArgs {
     /// The password itself. Every user of the host can see it while the command runs.
     #[arg(long)]
     password: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct RuleArgs {
+    /// The account.
+    address: String,
+    /// A person (person@domain) or a domain.
+    pattern: String,
+}
+
+#[derive(Debug, Args)]
+struct PageArgs {
+    /// The account.
+    address: String,
+    /// Begins behind this one.
+    #[arg(long, default_value = "")]
+    after: String,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
 }
 
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    fn new(reason: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn new(reason: &'static str, text: impl Into<String>) -> Self {
         Self { reason, text: text.into() }
     }
 }

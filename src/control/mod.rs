@@ -14,6 +14,7 @@ pub mod lanes;
 mod node;
 pub mod notices;
 pub mod passwords;
+mod records;
 mod reports;
 pub mod resolver;
 pub mod store;

@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 
 use super::lanes::{Lanes, ToShard};
 use super::notices::{Fold, push_value};
+use super::records::Orders;
 use super::reports::Reports;
 use super::resolver::{Fault, Resolver};
 use super::store::Store;
@@ -21,12 +22,11 @@ use crate::address::Address;
 use crate::dns;
 use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_OPEN_MAX, RESOLVE_MAX};
 use crate::net::Unsent;
-use crate::shard::StreamRow;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable};
 use crate::shard::settings::Settings;
+use crate::shard::{Notice, StreamRow};
 use crate::time::Wall;
 use crate::tls;
-use crate::xmpp::sasl::scram::{Credentials, Hash};
 
 /// Reloads are at least this far apart.
 const RELOAD_APART: Duration = Duration::from_secs(1);
@@ -68,6 +68,7 @@ pub(crate) struct Node {
     pub(crate) reports: Reports,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
+    pub(super) orders: Orders,
     resolver: Resolver,
     roots: RefCell<Arc<tls::Roots>>,
     settings: RefCell<Arc<Settings>>,
@@ -127,6 +128,7 @@ impl Node {
             reports: Reports::new(shards),
             counters: Counters::default(),
             started: Instant::now(),
+            orders: Orders::default(),
             resolver: Resolver::new(setup.nameserver),
             roots: RefCell::new(setup.roots),
             settings: RefCell::new(setup.settings),
@@ -160,11 +162,10 @@ impl Node {
             }
             Question::Tell(notice) => {
                 count(&self.counters.notices);
-                if let Some(line) = self.notices.borrow_mut().push(Instant::now(), notice) {
-                    tracing::warn!("{line}");
-                }
+                self.tell(Instant::now(), notice);
                 return;
             }
+            Question::Done { ticket, done } => return self.orders.done(ticket, done),
             _ => {}
         }
         if self.questions.get() >= QUESTIONS_OPEN_MAX {
@@ -172,13 +173,32 @@ impl Node {
             self.answer(shard, self.refusal(question));
             return;
         }
+        if let Some(question) = self.asked_store(shard, question) {
+            let node = Rc::clone(self);
+            self.answer_later(shard, async move { node.find(question).await });
+        }
+    }
+
+    /// Answers when the answer is found.
+    pub(super) fn answer_later(
+        self: &Rc<Self>,
+        shard: ShardId,
+        answer: impl Future<Output = Option<Answer>> + 'static,
+    ) {
         let node = Rc::clone(self);
         self.questions.set(self.questions.get() + 1);
         spawn_local(async move {
-            let answer = node.find(question).await;
+            let answer = answer.await;
             node.questions.set(node.questions.get() - 1);
             node.answer(shard, answer);
         });
+    }
+
+    /// Tells the operator, at most once a minute for each event and peer.
+    pub(super) fn tell(&self, now: Instant, notice: Notice) {
+        if let Some(line) = self.notices.borrow_mut().push(now, notice) {
+            tracing::warn!("{line}");
+        }
     }
 
     /// The answer that nothing can be found out now.
@@ -213,13 +233,6 @@ impl Node {
             Question::Password { ticket, user, password } => {
                 Answer::Password { ticket, good: self.check_password(&user, password).await }
             }
-            Question::Load { ticket, user } => {
-                let found = self.store.exists(user.bare().to_owned()).await;
-                let record = found.map(|it| it.then(Box::default)).map_err(|_| Unavailable);
-                Answer::Loaded { ticket, record }
-            }
-            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Err(Unavailable) },
-            Question::Fetch { ticket, .. } => Answer::Fetched { ticket, found: Err(Unavailable) },
             Question::Resolve { ticket, domain } => self.resolve(ticket, &domain).await,
             Question::Addresses { ticket, host } => {
                 let addresses = self.addresses(&host).await;
@@ -228,17 +241,8 @@ impl Node {
             Question::Judge { ticket, chain, usage } => {
                 Answer::Judged { ticket, verdict: Box::new(self.verdict(chain, usage).await) }
             }
-            Question::Report { .. } | Question::Tell(_) | Question::Done { .. } => return None,
-        })
-    }
-
-    async fn keys(&self, user: &Address, hash: Hash) -> Result<Option<Credentials>, Unavailable> {
-        let found = self.store.credentials(user.bare().to_owned(), hash).await;
-        found.map_err(|fault| {
-            let mut text = String::new();
-            push_value(&mut text, &fault.to_string());
-            tracing::warn!("event=store_read_failed text={text}");
-            Unavailable
+            // Answered before it comes here.
+            _ => return None,
         })
     }
 
@@ -288,6 +292,11 @@ impl Node {
         for shard in self.reports.alive() {
             self.send(shard, ToShard::Ordered(order()));
         }
+    }
+
+    /// An order to one shard.
+    pub(super) fn order(&self, shard: ShardId, order: Order) {
+        self.send(shard, ToShard::Ordered(order));
     }
 
     fn send(&self, shard: ShardId, message: ToShard) {

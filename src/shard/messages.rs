@@ -8,13 +8,16 @@ use crate::address::Address;
 use crate::envelope::{Kind, Origin, Purpose};
 use crate::home::record::{Change, Fetch, Fetched, Last, Message};
 use crate::home::{Delivery, Receivers};
-use crate::limits::{MESSAGES_AGAIN_AFTER, MESSAGES_FETCHED_MAX, MESSAGES_OUT_LOW, OFFLINE_MESSAGES_MAX, STORED_OUT_MAX};
-use crate::shard::{Shard, Timer};
+use crate::limits::{
+    MESSAGES_AGAIN_AFTER, MESSAGES_FETCHED_MAX, MESSAGES_OUT_LOW, OFFLINE_MESSAGES_MAX,
+    STORED_OUT_MAX,
+};
 use crate::shard::account::Outcome;
 use crate::shard::deliver::{Carry, reread};
 use crate::shard::kernel::Unavailable;
 use crate::shard::post::carried;
 use crate::shard::presence::delay;
+use crate::shard::{Shard, Timer};
 use crate::stdx::{Key, Slab};
 use crate::xmpp::fault::StanzaFault;
 

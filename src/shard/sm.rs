@@ -222,7 +222,7 @@ impl Shard {
             account: &mut self.account,
             outcomes: &mut self.outcomes,
             handled: &mut self.handled,
-                delivered: &mut self.rows.delivered,
+            delivered: &mut self.rows.delivered,
             shard: self.id,
             unconfirmed: false,
         };

@@ -1,21 +1,32 @@
-//! What must outlive the process: accounts and their SCRAM keys.
+//! What must outlive the process: accounts, their SCRAM keys, and what their homes keep.
 //!
 //! [`Store`] is the interface; SQLite stands behind it now and PostgreSQL will, with the same
 //! tables. A write is answered only after its commit is on the disk. Passwords are never stored,
 //! only what RFC 5802, 3 calls StoredKey and ServerKey.
 //!
-//! Does **not** prepare addresses or passwords: what comes in is in normal form already.
+//! What is asked about one user's record is done in the order of the calls of [`Store::load`],
+//! [`Store::commit`] and [`Store::fetch`]: a question takes its place when it is called, not when
+//! its answer is awaited. Questions about others may overtake.
+//!
+//! Does **not** prepare addresses or passwords: what comes in is in normal form already. Has **no**
+//! rules: what a change means was settled before it came.
 
+mod accounts;
+mod rows;
 mod schema;
 mod sqlite;
 
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
 pub use sqlite::OpenFault;
 
+use crate::address::Address;
+use crate::home::record::{Change, Fetch, Fetched, Record};
 use crate::limits::STORE_BULK_MAX;
 use crate::xmpp::sasl::scram::{Credentials, Hash};
 
@@ -80,12 +91,31 @@ impl std::error::Error for Fault {}
 /// Where an answer goes.
 type Reply<T> = oneshot::Sender<Result<T, Fault>>;
 
-/// A question: served between commits, never waits for one behind it.
+/// An answer that is on its way. What was asked is done whether it is awaited or not.
+#[derive(Debug)]
+pub struct Asked<T>(Result<oneshot::Receiver<Result<T, Fault>>, Fault>);
+
+impl<T> Future for Asked<T> {
+    type Output = Result<T, Fault>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(answer) => Pin::new(answer)
+                .poll(cx)
+                .map(|it| it.unwrap_or_else(|_| Err(Fault::Failed("the store has ended".into())))),
+            Err(fault) => Poll::Ready(Err(fault.clone())),
+        }
+    }
+}
+
+/// A question: served between commits; waits for none, unless it must see what is being committed.
 enum Read {
     Credentials { address: String, hash: Hash, reply: Reply<Option<Credentials>> },
     Exists { address: String, reply: Reply<bool> },
     List { after: String, rows: usize, reply: Reply<Vec<AccountRow>> },
     Count { reply: Reply<u64> },
+    Load { user: String, reply: Reply<Option<Box<Record>>> },
+    Fetch { user: String, what: Fetch, reply: Reply<Fetched> },
 }
 
 /// A change: answered when its transaction is committed.
@@ -109,11 +139,57 @@ enum Write {
         created: u64,
         reply: Reply<Vec<bool>>,
     },
+    Commit {
+        user: String,
+        changes: Vec<Change>,
+        reply: Reply<()>,
+    },
 }
 
 enum Job {
     Read(Read),
     Write(Write),
+}
+
+impl Job {
+    /// What a change brings; the rest is small, and the queue's places bound it.
+    fn octets(&self) -> usize {
+        let Self::Write(Write::Commit { changes, .. }) = self else { return 0 };
+        let of = |change: &Change| match change {
+            Change::PutItem(item) => {
+                let groups: usize = item.groups.iter().map(|it| it.len()).sum();
+                item.name.len() + groups + item.request.as_ref().map_or(0, |it| it.len())
+            }
+            Change::StoreMessage(message) => message.octets.len(),
+            Change::Private { octets, .. } | Change::Vcard(Some(octets)) => octets.len(),
+            Change::RemoveMessages(numbers) => size_of_val(numbers.as_slice()),
+            Change::Last(last) => last.status.len(),
+            _ => 0,
+        };
+        changes.iter().map(|it| size_of::<Change>() + of(it)).sum()
+    }
+}
+
+impl Read {
+    /// Whose record it is about; what it finds must include every change asked for before.
+    fn record_of(&self) -> Option<&str> {
+        match self {
+            Self::Load { user, .. } | Self::Fetch { user, .. } => Some(user),
+            _ => None,
+        }
+    }
+}
+
+impl Write {
+    /// Whether it changes anything of `user`.
+    fn concerns(&self, user: &str) -> bool {
+        match self {
+            Self::Add { account, .. } | Self::Passwd { account, .. } => account.address == user,
+            Self::Delete { address, .. } => address == user,
+            Self::AddBulk { accounts, .. } => accounts.iter().any(|it| it.address == user),
+            Self::Commit { user: other, .. } => other == user,
+        }
+    }
 }
 
 /// A handle; clones lead to the same store. The store ends, with everything accepted committed,
@@ -159,7 +235,7 @@ impl Store {
         self.write(|reply| Write::Passwd { account, reply }).await
     }
 
-    /// Removes an account with its keys.
+    /// Removes an account with all that is kept for it.
     pub async fn delete(&self, address: String) -> Result<(), Fault> {
         self.write(|reply| Write::Delete { address, reply }).await
     }
@@ -189,20 +265,43 @@ impl Store {
         self.read(|reply| Read::Count { reply }).await
     }
 
-    async fn write<T>(&self, make: impl FnOnce(Reply<T>) -> Write) -> Result<T, Fault> {
-        self.ask(|reply| Job::Write(make(reply))).await
+    /// The record of a user, with every change that was asked for before; `None`: there is no such
+    /// account.
+    pub fn load(&self, user: &Address) -> Asked<Option<Box<Record>>> {
+        let user = user.bare().to_owned();
+        self.read(|reply| Read::Load { user, reply })
     }
 
-    async fn read<T>(&self, make: impl FnOnce(Reply<T>) -> Read) -> Result<T, Fault> {
-        self.ask(|reply| Job::Read(make(reply))).await
+    /// Keeps changes of a user: all of them or none, behind those that were asked for before.
+    /// [`Fault::Absent`]: there is no such account (any more), and nothing was kept.
+    pub fn commit(&self, user: &Address, changes: Vec<Change>) -> Asked<()> {
+        let user = user.bare().to_owned();
+        self.write(|reply| Write::Commit { user, changes, reply })
     }
 
-    async fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Job) -> Result<T, Fault> {
+    /// Something of a user that is not part of the record, with every change that was asked for
+    /// before. Of messages fewer may come than were asked for, at least one if there is any: those
+    /// behind [`STORE_FETCH_BYTES_MAX`](crate::limits::STORE_FETCH_BYTES_MAX) are left for the next
+    /// time.
+    pub fn fetch(&self, user: &Address, what: Fetch) -> Asked<Fetched> {
+        let user = user.bare().to_owned();
+        self.read(|reply| Read::Fetch { user, what, reply })
+    }
+
+    fn write<T>(&self, make: impl FnOnce(Reply<T>) -> Write) -> Asked<T> {
+        self.ask(|reply| Job::Write(make(reply)))
+    }
+
+    fn read<T>(&self, make: impl FnOnce(Reply<T>) -> Read) -> Asked<T> {
+        self.ask(|reply| Job::Read(make(reply)))
+    }
+
+    fn ask<T>(&self, make: impl FnOnce(Reply<T>) -> Job) -> Asked<T> {
         let (reply, answer) = oneshot::channel();
-        match &self.backend {
-            Backend::Sqlite(queue) => queue.push(make(reply))?,
-        }
-        answer.await.unwrap_or_else(|_| Err(Fault::Failed("the store has ended".into())))
+        let pushed = match &self.backend {
+            Backend::Sqlite(queue) => queue.push(make(reply)),
+        };
+        Asked(pushed.map(|()| answer))
     }
 }
 
@@ -216,5 +315,9 @@ pub(crate) fn hash_name(hash: Hash) -> &'static str {
 }
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "a child process tells its parent how far it is")]
+mod kills;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,12 @@
 //! transaction together with its new number, so a crash between two leaves a whole version. A file
 //! of a newer version is refused: what it means is not known here.
 //!
-//! The SQL is the subset that PostgreSQL shares (types aside): the same steps will run there.
+//! The SQL is the subset that PostgreSQL shares but for two words, which its steps replace: `BLOB`
+//! is spelled otherwise there, and `WITHOUT ROWID` has no equal. Columns avoid its reserved words.
+//!
+//! What a login reads as a whole (roster, rules) lies together by user, without a row number
+//! between. Messages, vCards and private data are too large for that: their rows are appended, and
+//! an index leads to them.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
@@ -12,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 pub(super) const APPLICATION_ID: i32 = 0x746e_646d;
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [&str; 1] = [
+const STEPS: [&str; 2] = [
     // 1: accounts and their SCRAM keys (RFC 5802, 3).
     "CREATE TABLE accounts (
         address TEXT NOT NULL PRIMARY KEY,
@@ -26,6 +31,48 @@ const STEPS: [&str; 1] = [
         stored_key BLOB NOT NULL,
         server_key BLOB NOT NULL,
         PRIMARY KEY (address, hash)
+    );",
+    // 2: what a user's home keeps. `group_names` is a JSON array of texts, empty for none; `state`
+    // is the index of `home::subscription::State`; moments are microseconds since 1970. The number 0
+    // is no message's, so that all messages are above it.
+    "ALTER TABLE accounts ADD COLUMN roster_version BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE accounts ADD COLUMN next_message BIGINT NOT NULL DEFAULT 1;
+    ALTER TABLE accounts ADD COLUMN last_at BIGINT;
+    ALTER TABLE accounts ADD COLUMN last_status TEXT;
+    CREATE TABLE roster_items (
+        address TEXT NOT NULL REFERENCES accounts (address) ON DELETE CASCADE,
+        contact TEXT NOT NULL,
+        listed SMALLINT NOT NULL,
+        state SMALLINT NOT NULL,
+        approved SMALLINT NOT NULL,
+        name TEXT NOT NULL,
+        group_names TEXT NOT NULL,
+        request BLOB,
+        asked BIGINT NOT NULL,
+        PRIMARY KEY (address, contact)
+    ) WITHOUT ROWID;
+    CREATE TABLE rules (
+        address TEXT NOT NULL REFERENCES accounts (address) ON DELETE CASCADE,
+        list TEXT NOT NULL,
+        pattern TEXT NOT NULL,
+        PRIMARY KEY (address, list, pattern)
+    ) WITHOUT ROWID;
+    CREATE TABLE messages (
+        address TEXT NOT NULL REFERENCES accounts (address) ON DELETE CASCADE,
+        number BIGINT NOT NULL,
+        taken_at BIGINT NOT NULL,
+        octets BLOB NOT NULL,
+        PRIMARY KEY (address, number)
+    );
+    CREATE TABLE private_data (
+        address TEXT NOT NULL REFERENCES accounts (address) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        octets BLOB NOT NULL,
+        PRIMARY KEY (address, name)
+    );
+    CREATE TABLE vcards (
+        address TEXT NOT NULL PRIMARY KEY REFERENCES accounts (address) ON DELETE CASCADE,
+        octets BLOB NOT NULL
     );",
 ];
 

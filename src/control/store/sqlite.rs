@@ -4,7 +4,11 @@
 //! that lies about flushing may cost the last commits, never consistency). Writes that wait
 //! together share one transaction and one flush, and are answered behind it; reads are answered
 //! before the group in front of which they were found, so a login never waits for more than the
-//! commit that runs.
+//! commit that runs. But a read of a record that the group changes takes its place in the group: it
+//! sees what was asked for before it and is told after the commit, like those.
+//!
+//! Within a group each user's changes stand behind a savepoint of their own: what is wrong with
+//! them is their fault alone. A fault of the file is everybody's.
 //!
 //! Does **not** keep a second process from opening the file; SQLite's locks keep it whole.
 
@@ -13,15 +17,22 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{Account, AccountRow, Fault, Job, Read, Reply, Write, hash_name, schema};
-use crate::limits::{STORE_BUSY_MS_MAX, STORE_GROUP_MAX, STORE_PAGE_MAX, STORE_QUEUE_MAX};
-use crate::xmpp::sasl::scram::{Credentials, Hash, Keys};
+use super::{Fault, Job, Read, Reply, Write, accounts, rows, schema};
+use crate::control::notices::Fold;
+use crate::home::record::Change;
+use crate::limits::{
+    STORE_BUSY_MS_MAX, STORE_GROUP_MAX, STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX,
+    STORE_STATEMENTS_MAX,
+};
+use crate::shard::Notice;
 
 /// Files up to this size are checked whole when they are opened; it takes some 0.1 s.
 const CHECKED_BYTES: u64 = 64 << 20;
@@ -49,32 +60,57 @@ impl std::error::Error for OpenFault {}
 #[derive(Clone)]
 pub(super) struct Queue {
     to: SyncSender<Job>,
+    /// Of all that was pushed and is not done.
+    octets: Arc<AtomicUsize>,
+}
+
+/// The thread's end of it.
+pub(super) struct Served {
+    from: Receiver<Job>,
+    octets: Arc<AtomicUsize>,
 }
 
 impl Queue {
+    /// Both ends.
+    pub(super) fn new() -> (Self, Served) {
+        let (to, from) = sync_channel(STORE_QUEUE_MAX);
+        let octets = Arc::new(AtomicUsize::new(0));
+        (Self { to, octets: Arc::clone(&octets) }, Served { from, octets })
+    }
+
     pub(super) fn push(&self, job: Job) -> Result<(), Fault> {
-        self.to.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Fault::Busy,
-            TrySendError::Disconnected(_) => Fault::Failed("the store has ended".into()),
-        })
+        let octets = job.octets();
+        let before = self.octets.fetch_add(octets, Ordering::Relaxed);
+        let sent = if before + octets <= STORE_QUEUE_BYTES_MAX {
+            self.to.try_send(job).map_err(|error| match error {
+                TrySendError::Full(_) => Fault::Busy,
+                TrySendError::Disconnected(_) => Fault::Failed("the store has ended".into()),
+            })
+        } else {
+            Err(Fault::Busy)
+        };
+        if sent.is_err() {
+            self.octets.fetch_sub(octets, Ordering::Relaxed);
+        }
+        sent
     }
 }
 
 /// Opens the file, brings it to the present version, and starts the thread.
 pub(super) fn open(path: &Path) -> Result<Queue, OpenFault> {
     let connection = connect(path)?;
-    let (to, from) = sync_channel(STORE_QUEUE_MAX);
-    let spawned =
-        thread::Builder::new().name("tandem-store".into()).spawn(move || serve(connection, &from));
+    let (queue, served) = Queue::new();
+    let thread = thread::Builder::new().name("tandem-store".into());
+    let spawned = thread.spawn(move || serve(connection, &served));
     spawned.map_err(|error| OpenFault {
         path: path.into(),
         what: format!("its thread can't be started: {error}"),
         mend: "raise the limit of processes (ulimit -u, TasksMax)".into(),
     })?;
-    Ok(Queue { to })
+    Ok(queue)
 }
 
-fn connect(path: &Path) -> Result<Connection, OpenFault> {
+pub(super) fn connect(path: &Path) -> Result<Connection, OpenFault> {
     create(path).map_err(|error| creation_fault(path, &error))?;
     let fault = |error: rusqlite::Error| open_fault(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -104,6 +140,7 @@ fn connect(path: &Path) -> Result<Connection, OpenFault> {
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
         .map_err(fault)?;
+    connection.set_prepared_statement_cache_capacity(STORE_STATEMENTS_MAX);
     check_whole(path, &connection)?;
     let before = schema::migrate(&mut connection).map_err(|error| match error {
         schema::Fault::Sqlite(error) => open_fault(path, &error),
@@ -210,75 +247,146 @@ fn check_whole(path: &Path, connection: &Connection) -> Result<(), OpenFault> {
 }
 
 /// The thread: takes what waits, answers the reads, commits the writes together.
-fn serve(mut connection: Connection, from: &Receiver<Job>) {
+pub(super) fn serve(mut connection: Connection, served: &Served) {
+    let Served { from, octets } = served;
     let mut group = Vec::with_capacity(STORE_GROUP_MAX);
+    let mut told = Fold::default();
     while let Ok(first) = from.recv() {
         let mut next = Some(first);
+        // Reads count too: however many come, what waits for its commit gets it.
+        let mut room = STORE_GROUP_MAX;
+        let mut taken = 0;
         while let Some(job) = next.take() {
+            taken += job.octets();
             match job {
-                Job::Read(read) => answer(&connection, read),
-                Job::Write(write) => group.push(write),
+                Job::Read(read) if !joins(&read, &group) => answer(&connection, read),
+                job => group.push(job),
             }
-            if group.len() < STORE_GROUP_MAX {
+            room -= 1;
+            if room > 0 {
                 next = from.try_recv().ok();
             }
         }
-        if !group.is_empty() {
-            commit(&mut connection, &mut group);
+        if !group.is_empty()
+            && let Err(fault) = commit(&mut connection, &mut group)
+        {
+            let fields = vec![("text", fault.to_string())];
+            let notice = Notice { event: "store_commit_failed", fields };
+            if let Some(line) = told.push(Instant::now(), notice) {
+                tracing::error!("{line}");
+            }
         }
+        octets.fetch_sub(taken, Ordering::Relaxed);
     }
+}
+
+/// Whether a read must see what the group does.
+fn joins(read: &Read, group: &[Job]) -> bool {
+    read.record_of().is_some_and(|user| {
+        group.iter().any(|it| matches!(it, Job::Write(write) if write.concerns(user)))
+    })
 }
 
 /// An answer that waits for the commit.
 type Pending = Box<dyn FnOnce(Option<&Fault>)>;
 
-fn commit(connection: &mut Connection, group: &mut Vec<Write>) {
+fn commit(connection: &mut Connection, group: &mut Vec<Job>) -> Result<(), Fault> {
     let mut pending: Vec<Pending> = Vec::with_capacity(group.len());
-    let done = apply_all(connection, group, &mut pending);
+    let done = apply_all(connection, group, &mut pending).map_err(|error| failed(&error));
     // Whatever was not reached when the transaction failed hears the same.
-    let fault = done.err().map(|error| failed(&error));
-    if let Some(fault) = &fault {
-        tracing::error!("event=store_commit_failed text={:?}", fault.to_string());
-        for write in group.drain(..) {
-            refuse(write, fault);
+    if let Err(fault) = &done {
+        for job in group.drain(..) {
+            refuse(job, fault);
         }
     }
     for it in pending {
-        it(fault.as_ref());
+        it(done.as_ref().err());
     }
+    done
 }
 
 fn apply_all(
     connection: &mut Connection,
-    group: &mut Vec<Write>,
+    group: &mut Vec<Job>,
     pending: &mut Vec<Pending>,
 ) -> rusqlite::Result<()> {
     // Dropped without commit it rolls back: then nobody of the group was told it is done.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for write in group.drain(..) {
-        match write {
-            Write::Add { account, created, reply } => {
-                let added = add(&transaction, &account, created);
-                pend(
-                    pending,
-                    reply,
-                    added.map(|new| if new { Ok(()) } else { Err(Fault::Exists) }),
-                )?;
+    for job in group.drain(..) {
+        match job {
+            Job::Write(write) => apply(&transaction, write, pending)?,
+            Job::Read(Read::Load { user, reply }) => {
+                let found = rows::load(&transaction, &user);
+                defer(pending, reply, found.map_err(|error| failed(&error)));
             }
-            Write::AddBulk { accounts, created, reply } => {
-                let added: rusqlite::Result<Vec<bool>> =
-                    accounts.iter().map(|it| add(&transaction, it, created)).collect();
-                pend(pending, reply, added.map(Ok))?;
+            Job::Read(Read::Fetch { user, what, reply }) => {
+                let found = rows::fetch(&transaction, &user, &what);
+                defer(pending, reply, found.map_err(|error| failed(&error)));
             }
-            Write::Passwd { account, reply } => {
-                pend(pending, reply, passwd(&transaction, &account).map(found))?;
-            }
-            Write::Delete { address, reply } => {
-                pend(pending, reply, delete(&transaction, &address).map(found))?;
-            }
+            // About no record, so never in a group.
+            Job::Read(read) => answer(&transaction, read),
         }
     }
     transaction.commit()
+}
+
+fn apply(
+    transaction: &Connection,
+    write: Write,
+    pending: &mut Vec<Pending>,
+) -> rusqlite::Result<()> {
+    match write {
+        Write::Add { account, created, reply } => {
+            let added = accounts::add(transaction, &account, created);
+            pend(pending, reply, added.map(|new| if new { Ok(()) } else { Err(Fault::Exists) }))
+        }
+        Write::AddBulk { accounts, created, reply } => {
+            let added: rusqlite::Result<Vec<bool>> =
+                accounts.iter().map(|it| accounts::add(transaction, it, created)).collect();
+            pend(pending, reply, added.map(Ok))
+        }
+        Write::Passwd { account, reply } => {
+            pend(pending, reply, accounts::passwd(transaction, &account).map(found))
+        }
+        Write::Delete { address, reply } => {
+            pend(pending, reply, accounts::delete(transaction, &address).map(found))
+        }
+        Write::Commit { user, changes, reply } => {
+            pend(pending, reply, change(transaction, &user, &changes))
+        }
+    }
+}
+
+/// All of one user's changes or, if something is wrong with them, none.
+fn change(
+    connection: &Connection,
+    user: &str,
+    changes: &[Change],
+) -> rusqlite::Result<Result<(), Fault>> {
+    let say = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
+    say("SAVEPOINT changes")?;
+    let done = match rows::apply(connection, user, changes) {
+        Ok(known) => found(known),
+        // Some errors end the whole transaction; then nothing is left to roll back to.
+        Err(error) if is_everybodys(&error) || connection.is_autocommit() => return Err(error),
+        Err(error) => {
+            say("ROLLBACK TO changes")?;
+            Err(failed(&error))
+        }
+    };
+    say("RELEASE changes")?;
+    Ok(done)
+}
+
+/// Whether the file or the machine is at fault, not what was to be written.
+fn is_everybodys(error: &rusqlite::Error) -> bool {
+    let own = [
+        ErrorCode::ConstraintViolation,
+        ErrorCode::TooBig,
+        ErrorCode::TypeMismatch,
+        ErrorCode::ParameterOutOfRange,
+    ];
+    error.sqlite_error_code().is_some_and(|code| !own.contains(&code))
 }
 
 fn found(found: bool) -> Result<(), Fault> {
@@ -295,75 +403,37 @@ fn pend<T: 'static>(
         Ok(answer) => (answer, None),
         Err(error) => (Err(failed(&error)), Some(error)),
     };
+    defer(pending, reply, answer);
+    error.map_or(Ok(()), Err)
+}
+
+/// Keeps an answer until the commit.
+fn defer<T: 'static>(pending: &mut Vec<Pending>, reply: Reply<T>, answer: Result<T, Fault>) {
     pending.push(Box::new(move |fault| {
         // Who asked may be gone; the work is done all the same.
         drop(reply.send(fault.map_or(answer, |it| Err(it.clone()))));
     }));
-    error.map_or(Ok(()), Err)
 }
 
-fn refuse(write: Write, fault: &Fault) {
+fn refuse(job: Job, fault: &Fault) {
     let fault = fault.clone();
-    match write {
-        Write::Add { reply, .. } | Write::Passwd { reply, .. } | Write::Delete { reply, .. } => {
-            drop(reply.send(Err(fault)));
-        }
-        Write::AddBulk { reply, .. } => drop(reply.send(Err(fault))),
+    match job {
+        Job::Write(
+            Write::Add { reply, .. }
+            | Write::Passwd { reply, .. }
+            | Write::Delete { reply, .. }
+            | Write::Commit { reply, .. },
+        ) => drop(reply.send(Err(fault))),
+        Job::Write(Write::AddBulk { reply, .. }) => drop(reply.send(Err(fault))),
+        Job::Read(Read::Load { reply, .. }) => drop(reply.send(Err(fault))),
+        Job::Read(Read::Fetch { reply, .. }) => drop(reply.send(Err(fault))),
+        // Never in a group.
+        Job::Read(_) => {}
     }
 }
 
 fn failed(error: &rusqlite::Error) -> Fault {
     Fault::Failed(format!("store: {error}"))
-}
-
-fn add(connection: &Connection, account: &Account, created: u64) -> rusqlite::Result<bool> {
-    let created = i64::try_from(created).unwrap_or(i64::MAX);
-    let new = connection
-        .prepare_cached(
-            "INSERT INTO accounts (address, created) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-        )?
-        .execute(params![account.address, created])?;
-    if new == 1 {
-        insert_keys(connection, account)?;
-    }
-    Ok(new == 1)
-}
-
-fn passwd(connection: &Connection, account: &Account) -> rusqlite::Result<bool> {
-    if !exists(connection, &account.address)? {
-        return Ok(false);
-    }
-    connection
-        .prepare_cached("DELETE FROM scram_keys WHERE address = ?1")?
-        .execute(params![account.address])?;
-    insert_keys(connection, account)?;
-    Ok(true)
-}
-
-fn delete(connection: &Connection, address: &str) -> rusqlite::Result<bool> {
-    let gone = connection
-        .prepare_cached("DELETE FROM accounts WHERE address = ?1")?
-        .execute(params![address])?;
-    Ok(gone == 1)
-}
-
-fn insert_keys(connection: &Connection, account: &Account) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO scram_keys (address, hash, salt, iterations, stored_key, server_key)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-    )?;
-    for it in &account.keys {
-        let Credentials { salt, iterations, keys } = &it.credentials;
-        insert.execute(params![
-            account.address,
-            hash_name(it.hash),
-            salt,
-            iterations,
-            keys.stored_key,
-            keys.server_key
-        ])?;
-    }
-    Ok(())
 }
 
 fn answer(connection: &Connection, read: Read) {
@@ -373,52 +443,12 @@ fn answer(connection: &Connection, read: Read) {
     }
     match read {
         Read::Credentials { address, hash, reply } => {
-            send(reply, credentials(connection, &address, hash));
+            send(reply, accounts::credentials(connection, &address, hash));
         }
-        Read::Exists { address, reply } => send(reply, exists(connection, &address)),
-        Read::List { after, rows, reply } => send(reply, list(connection, &after, rows)),
-        Read::Count { reply } => send(
-            reply,
-            connection
-                .query_row("SELECT count(*) FROM accounts", [], |row| row.get::<_, i64>(0))
-                .map(|it| u64::try_from(it).unwrap_or(0)),
-        ),
+        Read::Exists { address, reply } => send(reply, accounts::exists(connection, &address)),
+        Read::List { after, rows, reply } => send(reply, accounts::list(connection, &after, rows)),
+        Read::Load { user, reply } => send(reply, rows::load(connection, &user)),
+        Read::Fetch { user, what, reply } => send(reply, rows::fetch(connection, &user, &what)),
+        Read::Count { reply } => send(reply, accounts::count(connection)),
     }
-}
-
-fn exists(connection: &Connection, address: &str) -> rusqlite::Result<bool> {
-    connection.prepare_cached("SELECT 1 FROM accounts WHERE address = ?1")?.exists(params![address])
-}
-
-fn credentials(
-    connection: &Connection,
-    address: &str,
-    hash: Hash,
-) -> rusqlite::Result<Option<Credentials>> {
-    connection
-        .prepare_cached(
-            "SELECT salt, iterations, stored_key, server_key FROM scram_keys
-             WHERE address = ?1 AND hash = ?2",
-        )?
-        .query_row(params![address, hash_name(hash)], |row| {
-            Ok(Credentials {
-                salt: row.get(0)?,
-                iterations: row.get(1)?,
-                keys: Keys { stored_key: row.get(2)?, server_key: row.get(3)? },
-            })
-        })
-        .optional()
-}
-
-fn list(connection: &Connection, after: &str, rows: usize) -> rusqlite::Result<Vec<AccountRow>> {
-    let rows = i64::try_from(rows.min(STORE_PAGE_MAX)).unwrap_or(0);
-    connection
-        .prepare_cached(
-            "SELECT address, created FROM accounts WHERE address > ?1 ORDER BY address LIMIT ?2",
-        )?
-        .query_map(params![after, rows], |row| {
-            let created: i64 = row.get(1)?;
-            Ok(AccountRow { address: row.get(0)?, created: u64::try_from(created).unwrap_or(0) })
-        })?
-        .collect()
 }

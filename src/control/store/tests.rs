@@ -1,15 +1,15 @@
 //! The store on real files: what was answered is there, and what is wrong is said plainly.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::thread;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
+use crate::limits::{STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX};
 use crate::xmpp::sasl::scram;
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -178,66 +178,175 @@ fn a_damaged_page_is_found() {
     assert!(fault.to_string().contains("damaged"), "{fault}");
 }
 
-/// Not a test by itself: the process that [`what_was_acknowledged_survives_a_kill`] kills.
 #[test]
-fn child_that_writes() {
-    let Some(path) = std::env::var_os("TANDEM_STORE_CHILD") else { return };
-    let store = Store::open_sqlite(Path::new(&path)).unwrap();
-    let round = std::env::var("TANDEM_STORE_ROUND").unwrap();
+fn a_file_of_version_1_keeps_its_accounts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.db");
+    let store = open(&directory);
+    runtime().block_on(store.add(account("a@example.com", 1), 5)).unwrap();
+    drop(store);
+    // As it was before there were records.
+    let connection = Connection::open(&path).unwrap();
+    for table in ["roster_items", "rules", "messages", "private_data", "vcards"] {
+        connection.execute(&format!("DROP TABLE {table}"), []).unwrap();
+    }
+    for column in ["roster_version", "next_message", "last_at", "last_status"] {
+        connection.execute(&format!("ALTER TABLE accounts DROP COLUMN {column}"), []).unwrap();
+    }
+    connection.execute("UPDATE schema_version SET version = 1", []).unwrap();
+    drop(connection);
+    let store = open(&directory);
     runtime().block_on(async {
-        for n in 0..1_000_000_u32 {
-            let address = format!("r{round}n{n}@example.com");
-            if n % 3 == 2 {
-                let bulk = (0..5).map(|k| account(&format!("b{k}-{address}"), 1)).collect();
-                store.add_bulk(bulk, 0).await.unwrap();
-                println!("ACK b4-{address}");
+        let user = Address::parse("a@example.com").unwrap();
+        let keys = store.credentials("a@example.com".into(), Hash::Sha1).await.unwrap();
+        assert!(keys.is_some());
+        assert_eq!(store.list(String::new(), 9).await.unwrap()[0].created, 5);
+        assert_eq!(store.commit(&user, vec![contract::message(1)]).await, Ok(()));
+        let record = store.load(&user).await.unwrap().unwrap();
+        assert_eq!((record.messages, record.next_message), (1, 2));
+    });
+}
+
+/// What the file says to some rows, as a full disk might to all.
+fn refuse_rows(path: &Path, name: &str, number: u64, how: &str) {
+    let trigger = format!(
+        "CREATE TRIGGER {name} BEFORE INSERT ON messages WHEN NEW.number = {number}
+         BEGIN SELECT RAISE({how}, 'by the test'); END"
+    );
+    Connection::open(path).unwrap().execute_batch(&trigger).unwrap();
+}
+
+/// A store whose thread begins when it is told to: what is asked before is one group.
+fn held(directory: &TempDir) -> (Store, impl FnOnce()) {
+    let path = directory.path().join("t.db");
+    let (queue, served) = sqlite::Queue::new();
+    let connection = sqlite::connect(&path).expect("opens");
+    let begin = move || drop(thread::spawn(move || sqlite::serve(connection, &served)));
+    (Store { backend: Backend::Sqlite(queue) }, begin)
+}
+
+#[test]
+fn a_fault_of_the_group_is_everybodys_and_passes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.db");
+    let store = open(&directory);
+    let (romeo, juliet) = runtime().block_on(async {
+        let romeo = contract::known(&store, "romeo@example.net").await;
+        (romeo, contract::known(&store, "juliet@example.com").await)
+    });
+    refuse_rows(&path, "own_fault", 666, "ABORT");
+    refuse_rows(&path, "every_fault", 999, "ROLLBACK");
+    for (bad, kept) in [(666, 1), (999, 1)] {
+        let (store, begin) = held(&directory);
+        let good = store.commit(&romeo, vec![Change::RosterVersion(bad)]);
+        let seen = store.load(&romeo);
+        let half = vec![Change::RosterVersion(9), contract::message(bad)];
+        let half = store.commit(&juliet, half);
+        let behind = store.commit(&romeo, vec![Change::RosterVersion(kept)]);
+        begin();
+        runtime().block_on(async {
+            assert!(matches!(half.await, Err(Fault::Failed(_))));
+            if bad == 666 {
+                assert_eq!((good.await, behind.await), (Ok(()), Ok(())));
+                assert_eq!(seen.await.unwrap().unwrap().roster_version, bad);
             } else {
-                store.add(account(&address, 1), 0).await.unwrap();
-                println!("ACK {address}");
+                assert!(matches!(good.await, Err(Fault::Failed(_))));
+                assert!(matches!(behind.await, Err(Fault::Failed(_))));
+                assert!(matches!(seen.await, Err(Fault::Failed(_))));
             }
-            std::io::stdout().flush().unwrap();
+            let of = async |user| store.load(user).await.unwrap().unwrap().roster_version;
+            assert_eq!((of(&romeo).await, of(&juliet).await), (kept, 0));
+            assert_eq!(store.commit(&romeo, vec![Change::RosterVersion(1)]).await, Ok(()));
+        });
+    }
+}
+
+#[test]
+fn a_full_queue_is_said_at_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let romeo = runtime().block_on(contract::known(&open(&directory), "romeo@example.net"));
+    let (store, begin) = held(&directory);
+    let asked: Vec<_> = (1..=STORE_QUEUE_MAX as u64)
+        .map(|n| store.commit(&romeo, vec![Change::RosterVersion(n)]))
+        .collect();
+    runtime().block_on(async {
+        let more = store.commit(&romeo, vec![Change::RosterVersion(0)]);
+        assert_eq!(more.await, Err(Fault::Busy));
+        assert_eq!(store.load(&romeo).await, Err(Fault::Busy));
+        begin();
+        for done in asked {
+            assert_eq!(done.await, Ok(()));
         }
+        let record = store.load(&romeo).await.unwrap().unwrap();
+        assert_eq!(record.roster_version, STORE_QUEUE_MAX as u64);
     });
 }
 
 #[test]
-fn what_was_acknowledged_survives_a_kill() {
+fn what_waits_is_bounded_in_octets_too() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("t.db");
-    let mut acknowledged = Vec::new();
-    for round in 0..20_usize {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "control::store::tests::child_that_writes", "--nocapture"])
-            .env("TANDEM_STORE_CHILD", &path)
-            .env("TANDEM_STORE_ROUND", round.to_string())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let mut seen = 0;
-        // Differs by round, so that the kill meets different moments of a commit.
-        while seen < 3 + round % 7 {
-            let line = lines.next().expect("the child goes on").unwrap();
-            if let Some((_, address)) = line.split_once("ACK ") {
-                acknowledged.push(address.to_owned());
-                seen += 1;
-            }
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for line in lines.map_while(Result::ok) {
-            if let Some((_, address)) = line.split_once("ACK ") {
-                acknowledged.push(address.to_owned());
-            }
-        }
-    }
-    let store = open(&directory);
+    let romeo = runtime().block_on(contract::known(&open(&directory), "romeo@example.net"));
+    let (store, begin) = held(&directory);
+    let vcard = || vec![Change::Vcard(Some(vec![b'v'; 524_288].into()))];
+    let asked: Vec<_> = (0..200).map(|_| store.commit(&romeo, vcard())).collect();
+    let small = store.load(&romeo);
+    begin();
     runtime().block_on(async {
-        for address in &acknowledged {
-            let keys = store.credentials(address.clone(), Hash::Sha512).await.unwrap();
-            assert!(keys.is_some(), "{address} was acknowledged and is gone");
+        let mut kept = 0;
+        for done in asked {
+            match done.await {
+                Ok(()) => kept += 1,
+                Err(fault) => assert_eq!(fault, Fault::Busy),
+            }
+        }
+        assert_eq!(kept, STORE_QUEUE_BYTES_MAX / 524_288 - 1);
+        assert!(small.await.unwrap().is_some());
+        // What is done makes room. It is counted a moment after it was told.
+        while store.commit(&romeo, vcard()).await.is_err() {}
+    });
+}
+
+#[test]
+fn other_users_are_read_before_the_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let (romeo, juliet) = runtime().block_on(async {
+        let romeo = contract::known(&store, "romeo@example.net").await;
+        (romeo, contract::known(&store, "juliet@example.com").await)
+    });
+    let (store, begin) = held(&directory);
+    // While somebody else holds the file no group is committed.
+    let other = Connection::open(directory.path().join("t.db")).unwrap();
+    let done = store.commit(&romeo, vec![Change::RosterVersion(1)]);
+    let own = store.load(&romeo);
+    let others = store.load(&juliet);
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    begin();
+    runtime().block_on(async {
+        assert!(others.await.unwrap().is_some());
+        other.execute_batch("ROLLBACK").unwrap();
+        assert_eq!(own.await.unwrap().unwrap().roster_version, 1);
+        assert_eq!(done.await, Ok(()));
+    });
+}
+
+#[test]
+fn a_row_that_cannot_be_read_withholds_the_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory);
+    let other = Connection::open(directory.path().join("t.db")).unwrap();
+    runtime().block_on(async {
+        let romeo = contract::known(&store, "romeo@example.net").await;
+        for row in [
+            "rules VALUES ('romeo@example.net', 'blocked', '@')",
+            "rules VALUES ('romeo@example.net', 'liked', 'a@example.net')",
+            "roster_items VALUES ('romeo@example.net', 'a@b.example', 1, 9, 0, '', '', NULL, 0)",
+            "roster_items VALUES ('romeo@example.net', 'a@b.example', 1, 0, 0, '', '{', NULL, 0)",
+        ] {
+            other.execute(&format!("INSERT INTO {row}"), []).unwrap();
+            assert!(matches!(store.load(&romeo).await, Err(Fault::Failed(_))), "{row}");
+            other.execute_batch("DELETE FROM rules; DELETE FROM roster_items").unwrap();
+            assert!(store.load(&romeo).await.is_ok());
         }
     });
-    assert!(acknowledged.len() >= 20 * 3);
 }
