@@ -136,6 +136,16 @@ impl<K: Copy + PartialEq> Home<K> {
         }
     }
 
+    /// A message for the user may need more than an outbox: he has carbons on, or stored messages on
+    /// their way.
+    #[inline]
+    pub fn is_special(&self, bare: &str) -> bool {
+        self.users.get(bare).is_some_and(|it| {
+            it.resources.iter().any(|r| r.carbons)
+                || it.account.as_ref().is_some_and(|it| it.mailbox.is_open())
+        })
+    }
+
     /// The record is being asked for.
     pub fn load(&mut self, bare: &str) {
         if !self.users.contains_key(bare) {

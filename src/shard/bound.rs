@@ -11,6 +11,7 @@ use crate::shard::conn::{Bound, Conn, Role};
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::ConnId;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
+use crate::xmpp::forged::{self, Author, Forged};
 use crate::xmpp::splice::{self, Edits};
 use crate::xmpp::stanza::{self, ChildKind, Stanza};
 
@@ -45,40 +46,60 @@ impl Shard {
         if kind == Kind::Iq && !is_whole_iq(stanza, purpose) {
             return self.refuse(conn.id, origin, frame, stanza, StanzaFault::BadRequest);
         }
-        // RFC 6121, 3.1.2: who asks for presence is the user, not one of his clients.
-        let from = bound.address.view();
-        let stamp = if purpose.is_subscription() { from.bare() } else { from.full() };
-        let edits = Edits { from: Some(stamp), lang: bound.lang.as_deref(), ..Edits::default() };
-        let text = Text::Original { frame, stanza, edits };
-        let mut carry = Carry {
-            origin: Some(origin),
-            since: self.now.moment,
-            kind,
-            purpose,
-            from,
-            to: from,
-            text,
-        };
         let mut scratch = std::mem::take(&mut self.scratch);
+        let to = stanza.to.map(|to| to.value(frame));
+        let to = to.as_deref().map(|to| AddressRef::parse(to, &mut scratch)).transpose();
         let id = conn.id;
-        let mut parked = false;
-        match stanza.to {
-            None => {
-                self.account.take(kind);
-                parked = self.without_to(id, &mut carry);
+        let parked = match to {
+            Ok(to) => self.client_carry(bound, id, origin, purpose, (frame, stanza), to),
+            Err(_) => {
+                self.refuse(id, origin, frame, stanza, StanzaFault::JidMalformed);
+                false
             }
-            Some(to) => match AddressRef::parse(&to.value(frame), &mut scratch) {
-                Err(_) => self.refuse(conn.id, origin, frame, stanza, StanzaFault::JidMalformed),
-                Ok(to) => {
-                    self.account.take(kind);
-                    carry.to = to;
-                    parked = self.with_to(id, &carry);
-                }
-            },
-        }
+        };
         conn.parked |= parked;
         scratch.clear();
         self.scratch = scratch;
+    }
+
+    /// It may say so: stamped with who sent it, on to the receiver. True: it is parked meanwhile.
+    fn client_carry(
+        &mut self,
+        bound: &Bound,
+        id: ConnId,
+        origin: Origin,
+        purpose: Purpose,
+        (frame, stanza): (&[u8], &Stanza),
+        to: Option<AddressRef<'_>>,
+    ) -> bool {
+        let (kind, from) = (origin.kind, bound.address.view());
+        let settings = &self.settings;
+        let is_ours = |domain: &str| settings.domain(domain).is_some();
+        let receiver = to.unwrap_or(from.without_resource());
+        let cuts = match forged::find(frame, stanza, Author::Client, receiver, is_ours) {
+            Forged::Nothing => Vec::new(),
+            Forged::Cut(cuts) => {
+                self.counters.forged_cut += 1;
+                cuts
+            }
+            Forged::Refused => {
+                self.counters.forged_refused += 1;
+                self.refuse(id, origin, frame, stanza, StanzaFault::NotAllowed);
+                return false;
+            }
+        };
+        // RFC 6121, 3.1.2: who asks for presence is the user, not one of his clients.
+        let stamp = if purpose.is_subscription() { from.bare() } else { from.full() };
+        let lang = bound.lang.as_deref();
+        let edits = Edits { from: Some(stamp), lang, cuts: &cuts, ..Edits::default() };
+        let text = Text::Original { frame, stanza, edits };
+        let (origin, since) = (Some(origin), self.now.moment);
+        let mut carry = Carry { origin, since, kind, purpose, from, to: to.unwrap_or(from), text };
+        self.account.take(kind);
+        if bound.copied && kind == Kind::Message {
+            self.copy_sent(id, &carry);
+        }
+        if to.is_some() { self.with_to(id, &carry) } else { self.without_to(id, &mut carry) }
     }
 
     /// True: the client is parked until what it said is done; the same for those that follow.
@@ -104,6 +125,7 @@ impl Shard {
             Purpose::Get | Purpose::Set if stanza.has(ChildKind::Roster) => {
                 return self.roster_asked(id, carry);
             }
+            Purpose::Set if stanza.has_any(CARBONS_SWITCH) => self.switch_carbons(id, carry),
             Purpose::Get | Purpose::Set => self.serve(carry),
             // RFC 6120, 8.2.3: an answer that nobody here waits for.
             _ => self.outcome(carry.origin, Outcome::ByRule),
@@ -150,6 +172,9 @@ impl Shard {
         self.write_stanza(id, &text);
     }
 }
+
+/// A client wants carbons, or no longer (XEP-0280, 4 and 5).
+const CARBONS_SWITCH: u64 = ChildKind::CarbonsEnable.bit() | ChildKind::CarbonsDisable.bit();
 
 pub(super) fn kind_of(stanza: &Stanza) -> Option<Kind> {
     match stanza.kind {

@@ -344,7 +344,8 @@ impl Shard {
             // Behind the answer, since what the old one held may come to the new one.
             self.replaced(old, &full);
         }
-        conn.role = Role::Bound(Box::new(Bound { address: full, lang, stream: 0 }));
+        let copied = self.is_copied(full.bare(), conn.id);
+        conn.role = Role::Bound(Box::new(Bound { address: full, lang, copied, stream: 0 }));
         self.stream_from_now(conn);
     }
 }

@@ -64,6 +64,8 @@ pub(crate) struct Bound {
     pub(crate) address: Address,
     /// `xml:lang` of its stream header, inherited by its stanzas (RFC 6120, 4.7.4).
     pub(crate) lang: Option<Box<str>>,
+    /// Another resource of the user gets copies of what this one says (XEP-0280).
+    pub(crate) copied: bool,
     /// The number of its session, where stanzas are counted (XEP-0198); else 0.
     pub(crate) stream: u32,
 }
@@ -119,7 +121,7 @@ impl Parcel {
     #[doc(hidden)]
     pub fn blank(remote: SocketAddr) -> Option<Self> {
         let address = Address::parse("nobody@invalid").ok()?;
-        let role = Role::Bound(Box::new(Bound { address, lang: None, stream: 0 }));
+        let role = Role::Bound(Box::new(Bound { address, lang: None, copied: false, stream: 0 }));
         let id = ConnId { index: 0, generation: 0 };
         let conn = Box::new(Conn::new(id, role, remote, Moment::default()));
         Some(Self { conn, outbox: Default::default(), arrival: Arrival::Bind(String::new()) })

@@ -88,24 +88,34 @@ impl Shard {
 
     /// On the home shard of `to`, whose record is there.
     pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
-        match self.home.deliver(carry.to, carry.kind, carry.purpose, true, || true) {
+        let special = self.home.is_special(carry.to.bare());
+        let shares = || self.shares_presence(carry.to, carry.from);
+        match self.home.deliver(carry.to, carry.kind, carry.purpose, true, shares) {
+            Delivery::To(receivers) if special && carry.kind == Kind::Message => {
+                self.message_for(receivers, carry);
+            }
             Delivery::To(Receivers::One(id)) => self.hand_to(id, carry),
             Delivery::To(Receivers::Several(ids)) => self.hand_to_all(&ids, carry),
             Delivery::Refused(fault) => self.bounce(carry, fault),
             Delivery::Discarded => self.outcome(carry.origin, Outcome::ByRule),
             Delivery::Server => self.serve(carry),
-            Delivery::Probe => self.outcome(carry.origin, Outcome::ByRule),
-            Delivery::Store | Delivery::Subscription => {
-                self.bounce(carry, StanzaFault::ServiceUnavailable)
-            }
+            Delivery::Probe => self.probed(carry),
+            Delivery::Store => self.message_for_later(carry),
+            Delivery::Subscription => self.contact_subscribes(carry),
         }
     }
 
     /// There is no such account (RFC 6121, 8.5.1).
     pub(super) fn deliver_to_nobody(&mut self, carry: &Carry<'_>) {
-        match carry.kind {
-            Kind::Presence => self.outcome(carry.origin, Outcome::ByRule),
-            Kind::Message | Kind::Iq => self.bounce(carry, StanzaFault::ServiceUnavailable),
+        match self.home.deliver(carry.to, carry.kind, carry.purpose, false, || false) {
+            Delivery::Refused(fault) => self.bounce(carry, fault),
+            Delivery::Probe => {
+                // As of one who has not been allowed to ask (RFC 6121, 4.3.2, rule 1).
+                self.outcome(carry.origin, Outcome::ByRule);
+                let (user, asker) = (carry.to.without_resource(), carry.from.without_resource());
+                self.say("unsubscribed", user, asker);
+            }
+            _ => self.outcome(carry.origin, Outcome::ByRule),
         }
     }
 

@@ -98,6 +98,9 @@ impl Gate {
 impl Shard {
     /// A stanza for a user of this shard, when his record is there.
     pub(super) fn deliver(&mut self, carry: &Carry<'_>) {
+        if self.is_needless(carry) {
+            return;
+        }
         match self.home.readiness(carry.to.bare()) {
             Readiness::Ready => self.deliver_now(carry),
             Readiness::Busy if self.may_overtake(carry) => self.deliver_now(carry),

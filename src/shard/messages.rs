@@ -7,14 +7,15 @@
 use crate::address::Address;
 use crate::envelope::{Kind, Origin, Purpose};
 use crate::home::record::{Change, Fetch, Fetched, Last, Message};
-use crate::home::{Delivery, Receivers};
+use crate::home::storing::{Storing, storing};
+use crate::home::{Delivery, Receivers, Resource};
 use crate::limits::{
     MESSAGES_AGAIN_AFTER, MESSAGES_FETCHED_MAX, MESSAGES_OUT_LOW, OFFLINE_MESSAGES_MAX,
     STORED_OUT_MAX,
 };
 use crate::shard::account::Outcome;
-use crate::shard::deliver::{Carry, reread};
-use crate::shard::kernel::Unavailable;
+use crate::shard::deliver::{Carry, Text, reread};
+use crate::shard::kernel::{ConnId, Unavailable};
 use crate::shard::post::carried;
 use crate::shard::presence::delay;
 use crate::shard::{Shard, Timer};
@@ -98,10 +99,7 @@ impl Shard {
 
     /// A resource takes messages, or more were stored, or room was made: the next are fetched.
     pub(super) fn wants_messages(&mut self, user: &Address) {
-        let takes = |it: &crate::home::Resource<_>| {
-            it.available.as_ref().is_some_and(|available| available.priority >= 0)
-        };
-        let ready = self.home.resources(user.bare()).iter().any(takes);
+        let ready = self.home.resources(user.bare()).iter().any(takes_messages);
         let Some(account) = self.home.account_mut(user.bare()) else { return };
         let mailbox = &mut account.mailbox;
         let out = u32::try_from(mailbox.out.len()).unwrap_or(u32::MAX);
@@ -143,7 +141,7 @@ impl Shard {
                     Purpose::Chat => Purpose::Chat,
                     _ => Purpose::Normal,
                 };
-                match shard.home.deliver(carry.to.without_resource(), Kind::Message, purpose) {
+                match shard.whom(carry, purpose) {
                     Delivery::To(Receivers::One(id)) => shard.hand_to(id, carry),
                     Delivery::To(Receivers::Several(ids)) => shard.hand_to_all(&ids, carry),
                     _ => shard.row_returned(row),
@@ -154,6 +152,50 @@ impl Shard {
                 return;
             }
         }
+    }
+
+    /// Who gets a message that was stored: as if it came now for the bare address.
+    fn whom(&self, carry: &Carry<'_>, purpose: Purpose) -> Delivery<ConnId> {
+        self.home.deliver(carry.to.without_resource(), Kind::Message, purpose, true, || false)
+    }
+
+    /// Nobody takes it now (RFC 6121, 8.5.2.2.1): stored if it is worth it.
+    pub(super) fn message_for_later(&mut self, carry: &Carry<'_>) {
+        match self.worth(carry) {
+            Storing::Stored => self.store_message(carry),
+            Storing::Refused => self.bounce(carry, StanzaFault::ServiceUnavailable),
+            Storing::Dropped => self.outcome(carry.origin, Outcome::ByRule),
+        }
+    }
+
+    fn worth(&self, carry: &Carry<'_>) -> Storing {
+        match &carry.text {
+            Text::Original { stanza, .. } => storing(carry.kind, carry.purpose, stanza),
+            Text::Written(text) => match reread(text) {
+                Some(stanza) => storing(carry.kind, carry.purpose, &stanza),
+                None => Storing::Refused,
+            },
+        }
+    }
+
+    /// A message for somebody who has carbons, or stored messages on the way to him.
+    pub(super) fn message_for(&mut self, receivers: Receivers<ConnId>, carry: &Carry<'_>) {
+        let ids = match &receivers {
+            Receivers::One(id) => std::slice::from_ref(id),
+            Receivers::Several(ids) => ids,
+        };
+        let waits = |it: &crate::home::Account| it.mailbox.is_open();
+        let takes = self.home.resources(carry.to.bare()).iter().any(takes_messages);
+        if takes
+            && self.home.account(carry.to.bare()).is_some_and(waits)
+            && self.worth(carry) == Storing::Stored
+            && carry.purpose != Purpose::Error
+        {
+            // Behind those that wait, or it would overtake them.
+            return self.store_message(carry);
+        }
+        self.copy_received(ids, carry);
+        self.hand_to_all(ids, carry);
     }
 
     /// A stored message was handed to nobody, or to one who went: it waits on.
@@ -217,6 +259,11 @@ impl Shard {
         // Lost with the store, it is missed by nobody.
         self.commit_aside(user, vec![last], Box::new(|_, _| {}));
     }
+}
+
+/// Messages for the bare address may go there (RFC 6121, 8.5.2.1.1).
+fn takes_messages(resource: &Resource<ConnId>) -> bool {
+    resource.available.as_ref().is_some_and(|it| it.priority >= 0)
 }
 
 /// The stanza with the time when it came (XEP-0203), in the name of the user's domain.

@@ -11,6 +11,7 @@ mod bound;
 mod buffers;
 mod client;
 mod conn;
+mod copies;
 mod counters;
 mod deliver;
 mod fanout;

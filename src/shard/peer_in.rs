@@ -16,6 +16,7 @@ use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::Question;
 use crate::tls;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
+use crate::xmpp::forged::{self, Author, Forged};
 use crate::xmpp::frame::{Content, Framer};
 use crate::xmpp::header::Header;
 use crate::xmpp::sasl::{self, SaslFault};
@@ -415,13 +416,25 @@ impl Shard {
         to: AddressRef<'_>,
     ) {
         let Role::PeerIn(peer) = &conn.role else { return };
-        let edits = Edits { lang: peer.lang.as_deref(), exchange: true, ..Edits::default() };
+        let settings = &self.settings;
+        let is_ours = |domain: &str| settings.domain(domain).is_some();
+        let forged = forged::find(frame, stanza, Author::Peer, to, is_ours);
+        let refused = forged == Forged::Refused;
+        let cuts = if let Forged::Cut(cuts) = forged { cuts } else { Vec::new() };
+        self.counters.forged_cut += u64::from(!cuts.is_empty());
+        let lang = peer.lang.as_deref();
+        let edits = Edits { lang, exchange: true, cuts: &cuts, ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
         let purpose = Purpose::read(kind, stanza.type_.map(|t| t.raw(frame)));
         let whole = kind != Kind::Iq || purpose.is_some_and(|it| is_whole_iq(stanza, it));
         let (origin, since) = (None, self.now.moment);
         let carry = Carry { origin, since, kind, purpose: Purpose::Normal, from, to, text };
         match purpose {
+            Some(purpose) if refused => {
+                self.counters.forged_refused += 1;
+                self.account.refuse(kind);
+                self.bounce(&Carry { purpose, ..carry }, StanzaFault::NotAllowed);
+            }
             Some(purpose) if whole => {
                 self.account.take(kind);
                 let origin = Some(Origin::plain(self.id.0, kind));

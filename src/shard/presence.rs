@@ -266,6 +266,9 @@ impl Shard {
     pub(super) fn resource_gone(&mut self, id: ConnId, address: &Address) {
         let Some(resource) = self.home.unbind(address.bare(), id) else { return };
         self.resource_ended(&resource, address);
+        if resource.carbons {
+            self.note_copied(address.bare());
+        }
         self.rests(address.bare());
     }
 

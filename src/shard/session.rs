@@ -443,7 +443,8 @@ impl Shard {
         self.sessions.detached -= 1;
         self.counters.sessions_resumed += 1;
         self.home.rekey(&bare, key_of(stream), conn.id);
-        conn.role = Role::Bound(Box::new(Bound { address, lang, stream }));
+        let copied = self.is_copied(&bare, conn.id);
+        conn.role = Role::Bound(Box::new(Bound { address, lang, copied, stream }));
         self.write(conn.id, |out| sm::resumed(&id.to_string(), counted, out));
         for held in detached.queue.drain(..more as usize) {
             self.outcome(held.origin, Outcome::Delivered);

@@ -68,6 +68,11 @@ impl Table {
         slot.conn.as_deref()
     }
 
+    /// The same, to be changed; `None` also while it is being worked on.
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.slot(id)?.conn.as_deref_mut()
+    }
+
     pub(crate) fn outbox(&mut self, id: ConnId) -> Option<&mut Outbox> {
         self.slot(id).map(|slot| &mut slot.outbox)
     }
