@@ -4,6 +4,8 @@
 //! XEP-0199. Rosters, vCards, private data and last activity are **not** here yet: a roster is asked
 //! for by every client and is answered as empty, which it is, and a change of it is refused.
 
+mod disco;
+
 use crate::envelope::{Kind, Purpose};
 use crate::shard::Shard;
 use crate::shard::account::Outcome;
@@ -64,7 +66,7 @@ impl Shard {
                     // RFC 6121, 8.5.1: what an account offers is for those who see its presence.
                     return Err(StanzaFault::ServiceUnavailable);
                 }
-                disco_info(is_server, &mut payload);
+                disco::info(is_server, &mut payload);
             }
             ChildKind::DiscoItems if get && (is_server || own) => {
                 payload.extend_from_slice(b"<query");
@@ -88,23 +90,4 @@ impl Shard {
         splice::result_reply(frame, stanza, from, to, &payload, out);
         Ok(())
     }
-}
-
-fn disco_info(is_server: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"<query");
-    write::attr("xmlns", Ns::DiscoInfo.name(), out);
-    out.push(b'>');
-    out.extend_from_slice(if is_server {
-        b"<identity category='server' type='im' name='Tandem'/>".as_slice()
-    } else {
-        b"<identity category='account' type='registered'/>".as_slice()
-    });
-    let server = [Ns::DiscoInfo, Ns::DiscoItems, Ns::Ping, Ns::Version];
-    let account = [Ns::DiscoInfo, Ns::DiscoItems, Ns::Ping];
-    for feature in if is_server { server.as_slice() } else { account.as_slice() } {
-        out.extend_from_slice(b"<feature");
-        write::attr("var", feature.name(), out);
-        out.extend_from_slice(b"/>");
-    }
-    out.extend_from_slice(b"</query>");
 }
