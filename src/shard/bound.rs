@@ -24,6 +24,9 @@ impl Shard {
             if stanza.kind == stanza::Kind::Compress {
                 return self.refuse_compression(conn.id);
             }
+            if let stanza::Kind::Active | stanza::Kind::Inactive = stanza.kind {
+                return self.client_state(conn.id, stanza.kind == stanza::Kind::Inactive);
+            }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
         let Role::Bound(bound) = &conn.role else { return };
@@ -47,6 +50,7 @@ impl Shard {
         }
         // RFC 6121, 3.1.2: who asks for presence is the user, not one of his clients.
         let from = bound.address.view();
+        let blocks = bound.blocks;
         let stamp = if purpose.is_subscription() { from.bare() } else { from.full() };
         let edits = Edits { from: Some(stamp), lang: bound.lang.as_deref(), ..Edits::default() };
         let text = Text::Original { frame, stanza, edits };
@@ -72,13 +76,16 @@ impl Shard {
                 Ok(to) => {
                     self.account.take(kind);
                     carry.to = to;
-                    parked = self.with_to(id, &carry);
+                    parked = !(blocks && self.blocked_outbound(id, &carry))
+                        && self.with_to(id, &carry);
                 }
             },
         }
         conn.parked |= parked;
         scratch.clear();
         self.scratch = scratch;
+        // What it sends next waits until the store has taken this.
+        conn.parked |= self.parks(conn.id);
     }
 
     /// True: the client is parked until what it said is done; the same for those that follow.

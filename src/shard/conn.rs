@@ -66,6 +66,8 @@ pub(crate) struct Bound {
     pub(crate) lang: Option<Box<str>>,
     /// The number of its session, where stanzas are counted (XEP-0198); else 0.
     pub(crate) stream: u32,
+    /// Its user blocks somebody: what it sends is looked at.
+    pub(crate) blocks: bool,
 }
 
 /// What a client wants that moves to its home shard.
@@ -119,7 +121,7 @@ impl Parcel {
     #[doc(hidden)]
     pub fn blank(remote: SocketAddr) -> Option<Self> {
         let address = Address::parse("nobody@invalid").ok()?;
-        let role = Role::Bound(Box::new(Bound { address, lang: None, stream: 0 }));
+        let role = Role::Bound(Box::new(Bound { address, lang: None, stream: 0, blocks: false }));
         let id = ConnId { index: 0, generation: 0 };
         let conn = Box::new(Conn::new(id, role, remote, Moment::default()));
         Some(Self { conn, outbox: Default::default(), arrival: Arrival::Bind(String::new()) })

@@ -88,6 +88,9 @@ impl Shard {
 
     /// On the home shard of `to`, whose record is there.
     pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
+        if self.blocked_inbound(carry) {
+            return;
+        }
         match self.home.deliver(carry.to, carry.kind, carry.purpose) {
             Delivery::To(Receivers::One(id)) => self.hand_to(id, carry),
             Delivery::To(Receivers::Several(ids)) => self.hand_to_all(&ids, carry),
@@ -132,12 +135,16 @@ impl Shard {
         }
     }
 
-    fn put_into(&mut self, id: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
+    /// Into the outbox of a client, unless nobody looks at it and the stanza can wait.
+    pub(super) fn put_into(&mut self, id: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
         let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
             return self.hold(id, carry);
         };
         if first {
             self.dirty.push(id);
+        }
+        if outbox.idle {
+            return self.put_into_idle(id, carry);
         }
         if !outbox.has_room() {
             self.counters.outbox_full += 1;

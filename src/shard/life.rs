@@ -170,6 +170,7 @@ impl Shard {
 
     /// The last event of a connection: whatever is not known to have arrived goes another way.
     pub(super) fn gone(&mut self, id: ConnId, unacknowledged: u64) {
+        self.client_active(id);
         let Some((mut conn, mut outbox)) = self.conns.remove(id) else { return };
         self.counters.gone += 1;
         let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
@@ -188,6 +189,7 @@ impl Shard {
 
     /// A client's resource ends with its connection, and its session too, unless that was detached.
     fn client_gone(&mut self, conn: &mut Conn) {
+        self.forget_held(conn.id);
         let Role::Bound(bound) = &mut conn.role else { return };
         let (address, stream) = (bound.address.clone(), std::mem::take(&mut bound.stream));
         self.resource_gone(conn.id, &address);

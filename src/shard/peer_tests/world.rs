@@ -317,7 +317,7 @@ impl World {
         let id = fake.conn();
         let remote = "127.0.0.1:1".parse().unwrap();
         shard.home.bind(address.bare(), address.resource().unwrap(), id).unwrap();
-        let role = Role::Bound(Box::new(Bound { address, lang: None, stream: 0 }));
+        let role = Role::Bound(Box::new(Bound { address, lang: None, stream: 0, blocks: false }));
         let mut conn = Box::new(Conn::new(id, role, remote, self.now));
         let header = HEADER.replace("jabber:server'", "jabber:client'") + ">";
         conn.framer.next(header.as_bytes(), &Limits::CLIENT).unwrap();
