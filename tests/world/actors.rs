@@ -93,10 +93,26 @@ impl Actor {
         self.items.pop_front().ok_or_else(|| format!("{} receives nothing", self.name))
     }
 
-    fn hear_element(&mut self, world: &mut World, name: &str) -> Result<Element, String> {
+    pub(crate) fn hear_element(
+        &mut self,
+        world: &mut World,
+        name: &str,
+    ) -> Result<Element, String> {
         match self.hear(world)? {
             Item::Element(element) if element.name == name => Ok(element),
             other => Err(format!("{} receives {other:?} instead of <{name}>", self.name)),
+        }
+    }
+
+    /// Takes the first element out that is so.
+    pub(crate) fn take_element(&mut self, is_so: impl Fn(&Element) -> bool) -> Option<Element> {
+        let at = self
+            .items
+            .iter()
+            .position(|item| matches!(item, Item::Element(element) if is_so(element)))?;
+        match self.items.remove(at) {
+            Some(Item::Element(element)) => Some(element),
+            _ => None,
         }
     }
 

@@ -12,6 +12,8 @@ use tandem::shard::{Notice, Report};
 use tandem::time::Moment;
 use tandem::xmpp::sasl::scram::{self, Credentials, Hash};
 
+use crate::store::Store;
+
 /// Rounds of every account: the derivation is not what is tested.
 pub(crate) const ITERATIONS: u32 = 4;
 const SALT: &[u8] = b"a salt of 16 oct";
@@ -28,9 +30,7 @@ pub(crate) struct Control {
     /// Password by bare address.
     pub(crate) accounts: BTreeMap<String, String>,
     pub(crate) dns: BTreeMap<String, Dns>,
-    pub(crate) available: bool,
-    /// How long the store takes.
-    pub(crate) delay: Duration,
+    pub(crate) store: Store,
     /// The newest report of each shard.
     pub(crate) reports: BTreeMap<usize, Report>,
     pub(crate) notices: Vec<Notice>,
@@ -41,8 +41,7 @@ impl Default for Control {
         Self {
             accounts: BTreeMap::new(),
             dns: BTreeMap::new(),
-            available: true,
-            delay: Duration::from_micros(300),
+            store: Store::default(),
             reports: BTreeMap::new(),
             notices: Vec::new(),
         }
@@ -53,7 +52,7 @@ impl Control {
     /// The answer and when it comes.
     pub(crate) fn ask(
         &mut self,
-        _now: Moment,
+        now: Moment,
         shard: usize,
         question: Question,
     ) -> Option<(Duration, Answer)> {
@@ -98,12 +97,9 @@ impl Control {
                 };
                 Answer::Addresses { ticket, host, addresses }
             }
-            Question::Load { ticket, user } => Answer::Loaded {
-                ticket,
-                record: self.stored(|it| it.accounts.contains_key(user.bare()).then(Box::default)),
-            },
-            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Err(Unavailable) },
-            Question::Fetch { ticket, .. } => Answer::Fetched { ticket, found: Err(Unavailable) },
+            question @ (Question::Load { .. }
+            | Question::Commit { .. }
+            | Question::Fetch { .. }) => return self.store.ask(now, question),
             Question::Done { .. } => return None,
             // Without TLS nobody shows a chain.
             Question::Judge { .. } => return None,
@@ -116,11 +112,11 @@ impl Control {
                 return None;
             }
         };
-        Some((self.delay, answer))
+        Some((self.store.delay, answer))
     }
 
     fn stored<T>(&self, read: impl FnOnce(&Self) -> T) -> Result<T, Unavailable> {
-        if self.available { Ok(read(self)) } else { Err(Unavailable) }
+        self.store.read(|_| read(self))
     }
 
     fn credentials(&self, user: &Address, hash: Hash) -> Option<Credentials> {

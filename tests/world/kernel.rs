@@ -209,6 +209,32 @@ impl Core {
         }
     }
 
+    /// The node dies: what its kernel had taken for the far ends may still come there.
+    pub(crate) fn die(&mut self) {
+        for wire in &mut self.wires {
+            let alive = wire.conn.take().is_some() || wire.moving.take().is_some();
+            if alive || !(wire.saw_fin || wire.saw_reset) {
+                let taken = self.random.below(wire.down.len() as u64 + 1) as usize;
+                wire.host.extend(wire.down.drain(..taken));
+                if wire.reading && !wire.silent {
+                    wire.inbound.extend(wire.host.drain(..));
+                }
+                (wire.saw_reset, wire.broken) = (true, true);
+            }
+            wire.down.clear();
+            (wire.sending, wire.down_due, wire.watched) = (None, false, false);
+        }
+        self.queue.clear();
+        for side in &mut self.sides {
+            *side = Side { turns: side.turns, ..Side::default() };
+        }
+        for held in self.mesh_held.iter_mut().flatten() {
+            *held = 0;
+        }
+        self.connected.clear();
+        self.control.store.die(self.now, &mut self.random);
+    }
+
     // What happens.
 
     pub(crate) fn happen(&mut self, happening: Happening) {

@@ -9,8 +9,10 @@ mod kernel;
 mod random;
 mod scene;
 mod scram;
+mod store;
 mod storm;
 mod turn;
+mod words;
 mod world;
 mod xml;
 

@@ -16,20 +16,20 @@ use crate::world::{CLIENTS, CLIENTS_STARTTLS, PEERS, World};
 use crate::xml::{self, Captures, Item};
 
 /// A line and the block below it.
-struct Line {
+pub(crate) struct Line {
     number: usize,
-    text: String,
-    block: String,
+    pub(crate) text: String,
+    pub(crate) block: String,
 }
 
-struct Stage {
-    world: World,
-    actors: BTreeMap<String, Actor>,
+pub(crate) struct Stage {
+    pub(crate) world: World,
+    pub(crate) actors: BTreeMap<String, Actor>,
     captures: Captures,
     ladder: Vec<String>,
 }
 
-type Done = Result<(), String>;
+pub(crate) type Done = Result<(), String>;
 
 /// Plays a scene; the error tells where it went wrong and what was said before.
 pub(crate) fn play(text: &str, seed: u64, cut: Cut) -> Done {
@@ -99,15 +99,15 @@ impl Stage {
                 same("way", &tandem::route::shard_of_domain(domain, shards).to_string(), shard)
             }
             ["store", "unavailable"] => {
-                self.world.core.control.available = false;
+                self.world.core.control.store.available = false;
                 Ok(())
             }
             ["store", "available"] => {
-                self.world.core.control.available = true;
+                self.world.core.control.store.available = true;
                 Ok(())
             }
             ["store", "takes", time] => {
-                self.world.core.control.delay = duration(time)?;
+                self.world.core.control.store.delay = duration(time)?;
                 Ok(())
             }
             ["control", state] => on_off(state, &mut self.world.core.control_full),
@@ -166,7 +166,9 @@ impl Stage {
                 self.actors.insert((*name).to_owned(), actor);
                 done
             }
-            _ => Err("nobody knows what to do here".into()),
+            _ => {
+                self.play_store(line).unwrap_or_else(|| Err("nobody knows what to do here".into()))
+            }
         }
     }
 
@@ -183,6 +185,7 @@ impl Stage {
         if has_account {
             let accounts = &mut self.world.core.control.accounts;
             accounts.insert(address.bare().to_owned(), "pencil".to_owned());
+            self.world.core.control.store.open(address.bare());
         }
         let actor = Actor::new(name, address, password, "jabber:client");
         self.actors.insert(name.to_owned(), actor);
@@ -226,13 +229,6 @@ impl Stage {
             ["logs", "in"] => actor.log_in(world),
             ["binds"] => actor.bind(world),
             ["enters"] => actor.log_in(world).and_then(|()| actor.bind(world)),
-            ["is", "online"] => {
-                actor.log_in(world)?;
-                actor.bind(world)?;
-                actor.say(world, "<presence/>")?;
-                world.settle();
-                Ok(())
-            }
             ["sends:"] => {
                 let text = xml::fill(block, &self.captures);
                 actor.say(world, &text)?;
@@ -270,7 +266,10 @@ impl Stage {
                     Some(item) => Err(format!("{} receives {item:?}", actor.name)),
                 }
             }
-            deed => self.wire_deed(actor, deed),
+            deed => match self.long_deed(actor, deed) {
+                Some(done) => done,
+                None => self.wire_deed(actor, deed),
+            },
         }
     }
 

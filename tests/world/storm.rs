@@ -60,6 +60,7 @@ pub(crate) fn rage(seed: u64) -> Result<(), String> {
     for user in USERS {
         let accounts = &mut storm.world.core.control.accounts;
         accounts.insert(format!("{user}@a.example"), "pencil".to_owned());
+        storm.world.core.control.store.open(&format!("{user}@a.example"));
     }
     for _ in 0..STEPS {
         storm.step()?;

@@ -30,6 +30,10 @@ const TURNS_AT_A_MOMENT: u32 = 100_000;
 
 pub(crate) struct World {
     pub(crate) core: Core,
+    settings: Arc<Settings>,
+    seed: u64,
+    /// How often the node was started.
+    starts: u64,
     shards: Vec<Shard>,
     deadlines: Vec<Moment>,
     pub(crate) done: Vec<bool>,
@@ -43,21 +47,42 @@ impl World {
     pub(crate) fn new(shards: u16, seed: u64, cut: Cut) -> Self {
         let settings = Arc::new(settings(shards));
         let core = Core::new(usize::from(shards), seed, cut);
-        let engines = (0..shards)
-            .map(|id| {
-                let mut entropy = [7; 32];
-                entropy[..8].copy_from_slice(&seed.to_le_bytes());
-                entropy[8..10].copy_from_slice(&id.to_le_bytes());
-                Shard::new(ShardId(id), Arc::clone(&settings), entropy)
-            })
-            .collect();
-        Self {
+        let mut world = Self {
             core,
-            shards: engines,
+            settings,
+            seed,
+            starts: 0,
+            shards: Vec::new(),
             deadlines: vec![Moment::NEVER; usize::from(shards)],
             done: vec![false; usize::from(shards)],
             spins: (Moment(0), 0),
-        }
+        };
+        world.start();
+        world
+    }
+
+    /// New shards; what they knew is gone.
+    fn start(&mut self) {
+        let shards = self.settings.shards;
+        let made = (0..shards).map(|id| {
+            let mut entropy = [7; 32];
+            entropy[..8].copy_from_slice(&self.seed.to_le_bytes());
+            entropy[8..10].copy_from_slice(&id.to_le_bytes());
+            entropy[10..18].copy_from_slice(&self.starts.to_le_bytes());
+            Shard::new(ShardId(id), Arc::clone(&self.settings), entropy)
+        });
+        self.shards = made.collect();
+        self.deadlines = vec![Moment::NEVER; usize::from(shards)];
+        self.done = vec![false; usize::from(shards)];
+        self.starts += 1;
+    }
+
+    /// As if by kill -9: all connections break, all that was only in memory is gone, and the node
+    /// is started again.
+    pub(crate) fn die(&mut self) {
+        self.core.die();
+        self.start();
+        self.settle();
     }
 
     pub(crate) fn shards(&self) -> usize {
@@ -130,7 +155,7 @@ impl World {
             Cut::Whole | Cut::Single => 256,
         };
         let moment = self.core.now;
-        let now = Now { moment, wall: Wall(1_700_000_000_000_000 + moment.0 / 1_000) };
+        let now = Now { moment, wall: wall(moment) };
         let mut kernel = Turn { core: &mut self.core, shard, budget, lent: Vec::new() };
         let next = self.shards[shard].step(now, &mut kernel);
         self.core.sides[shard].turns += 1;
@@ -184,6 +209,11 @@ impl World {
             .iter()
             .sum()
     }
+}
+
+/// The time of day at a moment.
+pub(crate) fn wall(moment: Moment) -> Wall {
+    Wall(1_700_000_000_000_000 + moment.0 / 1_000)
 }
 
 /// `offered = refused + taken`, `taken = closed + in flight`, per kind.
