@@ -170,7 +170,9 @@ impl Shard {
 
     /// The last event of a connection: whatever is not known to have arrived goes another way.
     pub(super) fn gone(&mut self, id: ConnId, unacknowledged: u64) {
-        self.client_active(id);
+        if self.conns.get(id).is_some_and(|conn| self.may_detach(conn)) {
+            self.client_active(id);
+        }
         let Some((mut conn, mut outbox)) = self.conns.remove(id) else { return };
         self.counters.gone += 1;
         let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
