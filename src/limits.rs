@@ -87,6 +87,30 @@ pub const REQUEST_OCTETS_MAX: usize = 4_096;
 /// Addresses on one of a user's lists of blocked, allowed or denied.
 pub const RULES_MAX: usize = 1_000;
 
+/// Octets of the addresses on one such list: it goes to a client in one stanza.
+pub const RULES_BYTES_MAX: usize = 65_536;
+
+// Services.
+
+/// Octets of a contact card.
+pub const VCARD_BYTES_MAX: usize = 65_536;
+/// Octets of one element of private data.
+pub const PRIVATE_BYTES_MAX: usize = 65_536;
+/// Elements of private data that a user keeps.
+pub const PRIVATE_ELEMENTS_MAX: usize = 64;
+/// Octets of the name of such an element, its namespace included.
+pub const PRIVATE_NAME_BYTES_MAX: usize = 512;
+/// Questions of a shard whose answers wait for the store.
+pub const LATER_MAX: u32 = 16_384;
+/// Of these, of one asker; the next is told to wait.
+pub const LATER_PER_ASKER_MAX: u32 = 32;
+/// Stanzas that are held for a client which nobody looks at.
+pub const HELD_STANZAS_MAX: usize = 256;
+/// About as many octets: one more stanza may be added below that.
+pub const HELD_BYTES_MAX: usize = 131_072;
+/// How long such a question waits before it is answered with an error.
+pub const LATER_TIME_MAX: Duration = Duration::from_secs(30);
+
 // Outboxes.
 
 /// Below this an outbox has room again: a paused reader goes on.
@@ -303,7 +327,12 @@ const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES);
 const _: () = assert!(OUTBOX_BYTES_MAX <= 1_048_576);
 const _: () = assert!(OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096 <= OUTBOX_BYTES_MAX);
 const _: () = assert!(UNHANDLED_STANZAS_LOW < UNHANDLED_STANZAS_MAX);
+// Written down, an octet of an address may become six, and each has an element around it.
+const _: () = assert!(RULES_BYTES_MAX * 6 + RULES_MAX * 32 < PEER_STANZA_BYTES_MAX);
 const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
+const _: () =
+    assert!(GATE_TIME_MAX.as_secs() + LATER_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
+const _: () = assert!(VCARD_BYTES_MAX < CLIENT_STANZA_BYTES_MAX);
 const _: () = assert!(OPENING_TIME_MAX.as_secs() < LOGIN_TIME_MAX.as_secs());
 const _: () = assert!(MESH_RING_BYTES.is_power_of_two());
 const _: () = assert!(MESH_INLINE_BYTES_MAX * 4 <= MESH_RING_BYTES);

@@ -18,7 +18,7 @@ pub use delivery::{Delivery, Receivers};
 
 use crate::address::{Address, AddressRef};
 use crate::home::privacy::Privacy;
-use crate::home::record::{Change, Last, Record};
+use crate::home::record::{Change, Last, PRIVATE_NAMES, Record};
 use crate::home::roster::Roster;
 use crate::home::subscription::Relation;
 use crate::limits::{DIRECTED_MAX, RESOURCES_MAX};
@@ -53,6 +53,8 @@ pub struct Account {
     /// Who hears of the user's presence; `None`: not asked for since it changed.
     pub audience: Option<Box<Audience>>,
     pub mailbox: Mailbox,
+    /// The names of the private elements, once somebody had to count them (XEP-0049).
+    pub private: Option<Vec<Box<str>>>,
 }
 
 /// Messages that wait in the store for a user.
@@ -94,6 +96,8 @@ pub struct Resource<K> {
     pub carbons: bool,
     /// Who got presence directly and must hear of the end (RFC 6121, 4.6.3). Full or bare.
     pub directed: Vec<Address>,
+    /// It asked for the block list and is told of changes (XEP-0191, 3.2).
+    pub wants_blocks: bool,
 }
 
 /// The last presence a resource broadcast.
@@ -217,6 +221,7 @@ impl<K: Copy + PartialEq> Home<K> {
             interested: false,
             carbons: false,
             directed: Vec::new(),
+            wants_blocks: false,
         };
         self.load(bare);
         let Some(user) = self.users.get_mut(bare) else { return Err(TooMany) };
@@ -289,6 +294,7 @@ impl Account {
                 next: record.next_message,
                 ..Mailbox::default()
             },
+            private: None,
         }
     }
 
@@ -320,8 +326,17 @@ impl Account {
                 let gone = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
                 self.mailbox.messages = self.mailbox.messages.saturating_sub(gone);
             }
+            Change::Private { name, octets } if &*name == PRIVATE_NAMES => {
+                self.know_private(&octets);
+            }
             Change::Private { .. } | Change::Vcard(_) => {}
         }
+    }
+
+    /// The list of the private elements, as it is kept under [`PRIVATE_NAMES`].
+    pub fn know_private(&mut self, list: &[u8]) {
+        let names = String::from_utf8_lossy(list);
+        self.private = Some(names.lines().map(Box::from).collect());
     }
 
     /// The contact, by its bare address, sees the user's presence.

@@ -119,6 +119,10 @@ pub enum Fetched {
     Messages(Vec<Message>),
 }
 
+/// The private element that lists the names of the user's others, one a line. No element of a client
+/// has that name, since theirs begin with a brace.
+pub const PRIVATE_NAMES: &str = "names";
+
 impl List {
     /// In the order of their declaration.
     pub const ALL: [Self; 3] = [Self::Blocked, Self::Allowed, Self::Denied];

@@ -25,6 +25,9 @@ impl Shard {
             if stanza.kind == stanza::Kind::Compress {
                 return self.refuse_compression(conn.id);
             }
+            if let stanza::Kind::Active | stanza::Kind::Inactive = stanza.kind {
+                return self.client_state(conn.id, stanza.kind == stanza::Kind::Inactive);
+            }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
         let Role::Bound(bound) = &conn.role else { return };
@@ -60,6 +63,8 @@ impl Shard {
         conn.parked |= parked;
         scratch.clear();
         self.scratch = scratch;
+        // What it sends next waits until the store has taken this.
+        conn.parked |= self.parks(conn.id);
     }
 
     /// It may say so: stamped with who sent it, on to the receiver. True: it is parked meanwhile.
@@ -96,6 +101,9 @@ impl Shard {
         let (origin, since) = (Some(origin), self.now.moment);
         let mut carry = Carry { origin, since, kind, purpose, from, to: to.unwrap_or(from), text };
         self.account.take(kind);
+        if bound.blocks && to.is_some() && self.blocked_outbound(id, &carry) {
+            return false;
+        }
         if bound.copied && kind == Kind::Message {
             self.copy_sent(id, &carry);
         }

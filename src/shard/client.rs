@@ -12,6 +12,7 @@ use crate::shard::Shard;
 use crate::shard::conn::{Arrival, Bound, Conn, Role};
 use crate::shard::kernel::{ConnId, ShardId};
 use crate::shard::login::{self, Exchange, Offer};
+use crate::shard::services::disco;
 use crate::tls;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::frame::{Content, Framer};
@@ -146,6 +147,7 @@ impl Shard {
         let offer = Offer::of(conn.tls.as_deref(), domain);
         let (mechanisms, bindings) = (offer.mechanisms(), offer.bindings());
         let mut features = write::Features::default();
+        let more;
         match login.stream {
             Stream::Negotiating(Trust::Clear) => {
                 features.starttls = Some(login.security != Security::Optional);
@@ -161,6 +163,8 @@ impl Shard {
                 features.bind = true;
                 features.session = true;
                 features.sm = true;
+                more = disco::client_features();
+                features.more_raw = &more;
             }
         }
         let mut text = Vec::new();
@@ -345,7 +349,9 @@ impl Shard {
             self.replaced(old, &full);
         }
         let copied = self.is_copied(full.bare(), conn.id);
-        conn.role = Role::Bound(Box::new(Bound { address: full, lang, copied, stream: 0 }));
+        let blocks = self.has_blocks(full.bare());
+        let bound = Bound { address: full, lang, copied, stream: 0, blocks };
+        conn.role = Role::Bound(Box::new(bound));
         self.stream_from_now(conn);
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Bound {
     pub(crate) copied: bool,
     /// The number of its session, where stanzas are counted (XEP-0198); else 0.
     pub(crate) stream: u32,
+    /// Its user blocks somebody: what it sends is looked at.
+    pub(crate) blocks: bool,
 }
 
 /// What a client wants that moves to its home shard.
@@ -121,7 +123,9 @@ impl Parcel {
     #[doc(hidden)]
     pub fn blank(remote: SocketAddr) -> Option<Self> {
         let address = Address::parse("nobody@invalid").ok()?;
-        let role = Role::Bound(Box::new(Bound { address, lang: None, copied: false, stream: 0 }));
+        let (copied, blocks) = (false, false);
+        let bound = Bound { address, lang: None, copied, stream: 0, blocks };
+        let role = Role::Bound(Box::new(bound));
         let id = ConnId { index: 0, generation: 0 };
         let conn = Box::new(Conn::new(id, role, remote, Moment::default()));
         Some(Self { conn, outbox: Default::default(), arrival: Arrival::Bind(String::new()) })

@@ -88,6 +88,9 @@ impl Shard {
 
     /// On the home shard of `to`, whose record is there.
     pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
+        if self.blocked_inbound(carry) {
+            return;
+        }
         let special = self.home.is_special(carry.to.bare());
         let shares = || self.shares_presence(carry.to, carry.from);
         match self.home.deliver(carry.to, carry.kind, carry.purpose, true, shares) {
@@ -146,12 +149,16 @@ impl Shard {
         }
     }
 
-    fn put_into(&mut self, id: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
+    /// Into the outbox of a client, unless nobody looks at it and the stanza can wait.
+    pub(super) fn put_into(&mut self, id: ConnId, carry: &Carry<'_>) -> Result<(), StanzaFault> {
         let Some((outbox, first)) = self.conns.outbox_for_writing(id, &mut self.buffers) else {
             return self.hold(id, carry);
         };
         if first {
             self.dirty.push(id);
+        }
+        if outbox.idle {
+            return self.put_into_idle(id, carry);
         }
         if !outbox.has_room() {
             self.counters.outbox_full += 1;

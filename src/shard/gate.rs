@@ -217,7 +217,6 @@ impl Shard {
     }
 
     fn ask_store(&mut self, job: Job, question: impl FnOnce(Ticket) -> Question) {
-        let bounded = !matches!(job, Job::Fetch(_));
         let key = match self.gates.jobs.insert(job) {
             Ok(key) => key,
             Err(job) => {
@@ -226,9 +225,7 @@ impl Shard {
             }
         };
         let ticket = Ticket(key.to_u64());
-        if bounded {
-            self.timers.set(self.now.moment + GATE_TIME_MAX, Timer::Job(ticket));
-        }
+        self.timers.set(self.now.moment + GATE_TIME_MAX, Timer::Job(ticket));
         self.requests.push(Request::Ask(question(ticket)));
     }
 
@@ -341,6 +338,11 @@ impl Shard {
                 let user = user.clone();
                 self.gates.jobs.remove(key);
                 self.record_loaded(&user, Err(Unavailable));
+            }
+            Some(Job::Fetch(_)) => {
+                if let Some(job) = self.gates.jobs.remove(key) {
+                    self.job_failed(job);
+                }
             }
             // What became of it is not known before the answer; others need not wait so long.
             Some(Job::Commit { user, gated: true, .. }) => {

@@ -170,6 +170,9 @@ impl Shard {
 
     /// The last event of a connection: whatever is not known to have arrived goes another way.
     pub(super) fn gone(&mut self, id: ConnId, unacknowledged: u64) {
+        if self.conns.get(id).is_some_and(|conn| self.may_detach(conn)) {
+            self.client_active(id);
+        }
         let Some((mut conn, mut outbox)) = self.conns.remove(id) else { return };
         self.counters.gone += 1;
         let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
@@ -188,6 +191,7 @@ impl Shard {
 
     /// A client's resource ends with its connection, and its session too, unless that was detached.
     fn client_gone(&mut self, conn: &mut Conn) {
+        self.forget_held(conn.id);
         let Role::Bound(bound) = &mut conn.role else { return };
         let (address, stream) = (bound.address.clone(), std::mem::take(&mut bound.stream));
         self.resource_gone(conn.id, &address);

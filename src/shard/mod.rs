@@ -7,6 +7,7 @@
 //! ways to other domains, `peer_out.rs` and `peer_in.rs` the streams to and from them.
 
 mod account;
+mod blocking;
 mod bound;
 mod buffers;
 mod client;
@@ -16,6 +17,7 @@ mod counters;
 mod deliver;
 mod fanout;
 mod gate;
+mod idle;
 pub mod kernel;
 mod life;
 mod login;
@@ -31,6 +33,7 @@ mod presence;
 mod random;
 mod report;
 mod roster;
+mod rules;
 mod services;
 mod session;
 pub mod settings;
@@ -56,14 +59,16 @@ use crate::shard::account::{Account, Handled, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
 use crate::shard::gate::Gates;
+use crate::shard::idle::Held;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
 use crate::shard::messages::Rows;
 use crate::shard::post::{Posts, Verdict};
 use crate::shard::random::Random;
+use crate::shard::services::Laters;
 use crate::shard::session::Sessions;
 use crate::shard::settings::Settings;
 use crate::shard::table::Table;
-use crate::stdx::Wheel;
+use crate::stdx::{Map, Wheel};
 use crate::time::{Moment, Now};
 
 /// The engine of one core. Owns its connections and its users; shares nothing.
@@ -84,6 +89,10 @@ pub struct Shard {
     watchers: Watchers,
     /// Audiences made so far: each gets the next number as its version.
     audiences: u64,
+    /// Questions that wait for the store.
+    laters: Laters,
+    /// What is held for clients that nobody looks at.
+    held: Map<ConnId, Held>,
     ways: Ways<ConnId>,
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
@@ -129,6 +138,8 @@ enum Timer {
     Way(Ticket),
     /// The store may owe an answer for too long.
     Job(Ticket),
+    /// An answer that needs the store may be overdue.
+    Later(Ticket),
     /// Forget users whose records nobody needs.
     Records,
     /// Offer stored messages again.
@@ -167,6 +178,8 @@ impl Shard {
             hungry: Vec::new(),
             watchers: Watchers::new(random.number(), WATCHERS_MAX),
             audiences: 0,
+            laters: Laters::new(random.number()),
+            held: Map::seeded(random.number()),
             ways: Ways::new(random.number()),
             account: Account::default(),
             outcomes,

@@ -38,6 +38,8 @@ pub(crate) struct Outbox {
     pub(crate) listed: bool,
     /// Where the far end counts what it handled.
     managed: Option<Box<Managed>>,
+    /// Nobody looks at the client: what can wait is held (`idle`).
+    pub(crate) idle: bool,
 }
 
 /// What stream management knows of an outbox.

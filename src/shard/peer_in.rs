@@ -14,6 +14,7 @@ use crate::shard::bound::{is_whole_iq, kind_of};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Carry, Text};
 use crate::shard::kernel::Question;
+use crate::shard::services::disco;
 use crate::tls;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::forged::{self, Author, Forged};
@@ -187,6 +188,7 @@ impl Shard {
     fn peer_features(&mut self, conn: &mut Conn) {
         let Role::PeerIn(peer) = &mut conn.role else { return };
         let mut features = write::Features::default();
+        let more;
         match peer.stream {
             Stream::Negotiating(Trust::Clear) => {
                 let required = peer.security != Security::Optional;
@@ -216,7 +218,11 @@ impl Shard {
                     features.mechanisms = &["EXTERNAL"];
                 }
             }
-            _ => features.dialback = true,
+            _ => {
+                features.dialback = true;
+                more = disco::peer_features();
+                features.more_raw = &more;
+            }
         }
         let mut text = Vec::new();
         features.write(&mut text);

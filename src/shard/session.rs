@@ -444,7 +444,8 @@ impl Shard {
         self.counters.sessions_resumed += 1;
         self.home.rekey(&bare, key_of(stream), conn.id);
         let copied = self.is_copied(&bare, conn.id);
-        conn.role = Role::Bound(Box::new(Bound { address, lang, copied, stream }));
+        let blocks = self.has_blocks(&bare);
+        conn.role = Role::Bound(Box::new(Bound { address, lang, copied, stream, blocks }));
         self.write(conn.id, |out| sm::resumed(&id.to_string(), counted, out));
         for held in detached.queue.drain(..more as usize) {
             self.outcome(held.origin, Outcome::Delivered);
@@ -455,6 +456,8 @@ impl Shard {
 
     /// Its old connection, if there still is one, ends with `conflict` (XEP-0198, 5).
     fn take_from(&mut self, key: ConnId) {
+        // Its state is not resumed (XEP-0352, 5): what was held belongs to the session.
+        self.client_active(key);
         let unacked = self.conns.outbox(key).and_then(|outbox| outbox.take_managed());
         let Some(mut old) = self.conns.take(key) else { return };
         self.detach(&mut old, unacked);

@@ -325,9 +325,10 @@ impl Shard {
 
     /// A stanza of ours for a client, on nobody's account. One that takes nothing misses it.
     pub(super) fn tell(&mut self, id: ConnId, text: &[u8]) {
-        match self.conns.outbox(id).map(|outbox| outbox.has_room()) {
-            Some(true) => self.write_stanza(id, text),
-            Some(false) => self.counters.outbox_full += 1,
+        match self.conns.outbox(id).map(|outbox| (outbox.has_room(), outbox.idle)) {
+            Some((_, true)) => self.tell_idle(id, text),
+            Some((true, _)) => self.write_stanza(id, text),
+            Some((false, _)) => self.counters.outbox_full += 1,
             None => self.hold_text(id, text),
         }
     }

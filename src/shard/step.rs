@@ -234,6 +234,7 @@ impl Shard {
                 Timer::Conn(id) => self.conn_due(id),
                 Timer::Way(ticket) => self.way_due(ticket),
                 Timer::Job(ticket) => self.job_due(ticket),
+                Timer::Later(ticket) => self.later_due(ticket),
                 Timer::Records => self.forget_idle(),
                 Timer::Messages => self.offer_again(),
                 Timer::Session(stream) => self.session_due(stream),

@@ -92,9 +92,8 @@ impl Shard {
                 self.requests.push(Request::Ask(Question::Report { ticket, report }));
             }
             Order::Kick { user } => self.kick(&user),
-            Order::Rule { ticket, .. } => {
-                let done = Err("lists are not kept yet");
-                self.requests.push(Request::Ask(Question::Done { ticket, done }));
+            Order::Rule { ticket, user, list, rule, add } => {
+                self.rule_ordered(ticket, &user, list, rule, add);
             }
         }
     }

@@ -135,6 +135,10 @@ pub enum Kind {
     Compress,
     /// Anything of stream management (XEP-0198).
     Sm,
+    /// `<active/>` of XEP-0352.
+    Active,
+    /// `<inactive/>` of XEP-0352.
+    Inactive,
     /// Anything else, also a stanza in another namespace than the stream's.
     #[default]
     Unknown,
@@ -166,6 +170,8 @@ impl Kind {
             (Ns::Dialback, b"verify") => Self::DbVerify,
             (Ns::Compress, b"compress") => Self::Compress,
             (Ns::Sm, _) => Self::Sm,
+            (Ns::ClientState, b"active") => Self::Active,
+            (Ns::ClientState, b"inactive") => Self::Inactive,
             _ => Self::Unknown,
         }
     }
@@ -216,6 +222,9 @@ pub enum ChildKind {
     Vcard,
     VcardUpdate,
     Blocking,
+    Private,
+    Last,
+    Command,
     MucUser,
     #[default]
     Other,
@@ -283,6 +292,9 @@ impl ChildKind {
             (Ns::Vcard, b"vCard") => Self::Vcard,
             (Ns::VcardUpdate, b"x") => Self::VcardUpdate,
             (Ns::Blocking, _) => Self::Blocking,
+            (Ns::Private, b"query") => Self::Private,
+            (Ns::Last, b"query") => Self::Last,
+            (Ns::Commands, b"command") => Self::Command,
             (Ns::MucUser, b"x") => Self::MucUser,
             _ => Self::Other,
         }

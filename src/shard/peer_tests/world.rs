@@ -317,7 +317,9 @@ impl World {
         let id = fake.conn();
         let remote = "127.0.0.1:1".parse().unwrap();
         shard.home.bind(address.bare(), address.resource().unwrap(), id).unwrap();
-        let role = Role::Bound(Box::new(Bound { address, lang: None, copied: false, stream: 0 }));
+        let (copied, blocks) = (false, false);
+        let bound = Bound { address, lang: None, copied, stream: 0, blocks };
+        let role = Role::Bound(Box::new(bound));
         let mut conn = Box::new(Conn::new(id, role, remote, self.now));
         let header = HEADER.replace("jabber:server'", "jabber:client'") + ">";
         conn.framer.next(header.as_bytes(), &Limits::CLIENT).unwrap();

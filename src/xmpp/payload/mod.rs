@@ -8,7 +8,9 @@
 
 pub mod blocking;
 pub mod carbons;
+pub mod command;
 pub mod roster;
+pub mod stored;
 
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{Namespace, ResolveResult};

@@ -172,6 +172,18 @@ pub fn error_reply(
     text: Option<&str>,
     out: &mut Vec<u8>,
 ) -> bool {
+    error_reply_with(frame, stanza, from, to, out, |out| write::stanza_error(fault, text, out))
+}
+
+/// The same with an `<error/>` that `error` appends.
+pub fn error_reply_with(
+    frame: &[u8],
+    stanza: &Stanza,
+    from: Option<&str>,
+    to: Option<&str>,
+    out: &mut Vec<u8>,
+    error: impl FnOnce(&mut Vec<u8>),
+) -> bool {
     let kind = stanza.type_.map(|it| it.value(frame));
     match (stanza.kind, kind.as_deref()) {
         (_, Some("error")) | (Kind::Iq, Some("result")) => return false,
@@ -185,7 +197,7 @@ pub fn error_reply(
     if inner.len() <= ECHO_OCTETS && !stanza.quirks.has(own) {
         out.extend_from_slice(inner);
     }
-    write::stanza_error(fault, text, out);
+    error(out);
     out.extend_from_slice(b"</");
     out.extend_from_slice(stanza.name(frame).as_bytes());
     out.push(b'>');

@@ -5,7 +5,7 @@
 //! are **not** written here but spliced.
 
 use crate::xmpp::{
-    fault::{StanzaFault, StreamFault},
+    fault::{FaultType, StanzaFault, StreamFault},
     frame::Content,
     stanza::Ns,
 };
@@ -209,6 +209,22 @@ pub fn stanza_error(fault: StanzaFault, text: Option<&str>, out: &mut Vec<u8>) {
     attr("type", fault.fault_type().name(), out);
     out.push(b'>');
     condition(fault.name(), Ns::StanzaErrors.name(), text, out);
+    out.extend_from_slice(b"</error>");
+}
+
+/// Appends `<error/>` of another type than the condition's usual one, with an application's own
+/// condition beside it (RFC 6120, 8.3.4).
+pub fn stanza_error_with(
+    fault: StanzaFault,
+    fault_type: FaultType,
+    more_raw: &str,
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"<error");
+    attr("type", fault_type.name(), out);
+    out.push(b'>');
+    condition(fault.name(), Ns::StanzaErrors.name(), None, out);
+    out.extend_from_slice(more_raw.as_bytes());
     out.extend_from_slice(b"</error>");
 }
 
