@@ -143,7 +143,8 @@ impl Shard {
                     Purpose::Chat => Purpose::Chat,
                     _ => Purpose::Normal,
                 };
-                match shard.home.deliver(carry.to.without_resource(), Kind::Message, purpose) {
+                let to = carry.to.without_resource();
+                match shard.home.deliver(to, Kind::Message, purpose, true, || true) {
                     Delivery::To(Receivers::One(id)) => shard.hand_to(id, carry),
                     Delivery::To(Receivers::Several(ids)) => shard.hand_to_all(&ids, carry),
                     _ => shard.row_returned(row),
