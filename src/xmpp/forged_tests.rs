@@ -132,7 +132,8 @@ fn nothing_hides_behind_many_children() {
         let text = format!("<message {root}>{many}{child}</message>");
         let Forged::Cut(cuts) = found(Author::Peer, &text, TO) else { panic!("{text}") };
         let at = text.find(child).unwrap() as u32;
-        assert_eq!(cuts, [at..at + child.len() as u32]);
+        let range = at..at + child.len() as u32;
+        assert!(cuts.into_iter().eq(std::iter::once(range)));
     }
 }
 
