@@ -317,6 +317,7 @@ impl World {
         let id = fake.conn();
         let remote = "127.0.0.1:1".parse().unwrap();
         shard.home.bind(address.bare(), address.resource().unwrap(), id).unwrap();
+        shard.home.loaded(address.bare(), Default::default());
         let (copied, blocks) = (false, false);
         let bound = Bound { address, lang: None, copied, stream: 0, blocks };
         let role = Role::Bound(Box::new(bound));
