@@ -72,6 +72,16 @@ pub struct Mailbox {
     pub out: Vec<u64>,
 }
 
+/// What is unusual about a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Habits {
+    /// A message for him may need more than an outbox: he has carbons on, or stored messages on
+    /// their way.
+    pub special: bool,
+    /// He blocks, allows or denies somebody.
+    pub ruled: bool,
+}
+
 /// What may be done with a user now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readiness {
@@ -140,13 +150,16 @@ impl<K: Copy + PartialEq> Home<K> {
         }
     }
 
-    /// A message for the user may need more than an outbox: he has carbons on, or stored messages on
-    /// their way.
+    /// What is unusual about a user, so that all others need one look.
     #[inline]
-    pub fn is_special(&self, bare: &str) -> bool {
-        self.users.get(bare).is_some_and(|it| {
-            it.resources.iter().any(|r| r.carbons)
-                || it.account.as_ref().is_some_and(|it| it.mailbox.is_open())
+    pub fn habits(&self, bare: &str) -> Habits {
+        self.users.get(bare).map_or_else(Habits::default, |it| {
+            let account = it.account.as_deref();
+            Habits {
+                special: it.resources.iter().any(|r| r.carbons)
+                    || account.is_some_and(|it| it.mailbox.is_open()),
+                ruled: account.is_some_and(|it| !it.privacy.is_empty()),
+            }
         })
     }
 

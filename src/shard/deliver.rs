@@ -3,7 +3,7 @@
 
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
-use crate::home::{Delivery, Receivers};
+use crate::home::{Delivery, Habits, Receivers};
 use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY, TRY_TIME_MAX};
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Handled, Origin, Outcome, Outcomes};
@@ -88,10 +88,10 @@ impl Shard {
 
     /// On the home shard of `to`, whose record is there.
     pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
-        if self.blocked_inbound(carry) {
+        let Habits { special, ruled } = self.home.habits(carry.to.bare());
+        if ruled && self.blocked_inbound(carry) {
             return;
         }
-        let special = self.home.is_special(carry.to.bare());
         let shares = || self.shares_presence(carry.to, carry.from);
         match self.home.deliver(carry.to, carry.kind, carry.purpose, true, shares) {
             Delivery::To(receivers) if special && carry.kind == Kind::Message => {

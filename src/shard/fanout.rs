@@ -170,6 +170,10 @@ impl Shard {
                 if first {
                     self.dirty.push(resource.key);
                 }
+                if outbox.idle {
+                    held.push((resource.key, watcher.clone()));
+                    continue;
+                }
                 if !outbox.has_room() {
                     self.counters.outbox_full += 1;
                     continue;
@@ -188,7 +192,7 @@ impl Shard {
         for (key, watcher) in held {
             let mut text = Vec::new();
             put_addressed(head, &watcher, tail, &mut text);
-            self.hold_text(key, &text);
+            self.tell(key, &text);
         }
         for key in watched {
             self.watch_outbox(key);

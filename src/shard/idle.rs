@@ -94,7 +94,7 @@ impl Shard {
         if self.held.get(&id).is_some_and(Held::is_full) {
             self.release(id);
         }
-        let held = self.held.entry(id).or_insert_with(Held::default);
+        let held = self.held.entry(id).or_default();
         if held.put(stanza) {
             self.counters.held += 1;
         } else {

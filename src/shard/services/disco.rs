@@ -46,8 +46,11 @@ const OFFERS: &[Offer] = &[
     both(Ns::Private.name()),
     server(Ns::Roster.name()),
     server(Ns::Version.name()),
+    // XEP-0160, 4.
+    server("msgoffline"),
     // To the user, about his own account (XEP-0191, 3.1).
     server(Ns::Blocking.name()),
+    server(Ns::Carbons.name()),
     both(Ns::Ping.name()),
     server(Ns::Time.name()),
     both(Ns::Vcard.name()),

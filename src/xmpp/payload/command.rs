@@ -24,9 +24,12 @@ pub enum Action {
 pub struct Command {
     pub node: String,
     pub action: Action,
-    /// The fields of a submitted form with their values.
-    pub form: Option<Vec<(String, Vec<String>)>>,
+    /// The submitted form.
+    pub form: Option<Form>,
 }
+
+/// Fields with their values.
+pub type Form = Vec<(String, Vec<String>)>;
 
 /// Reads the payload of an IQ set.
 pub fn read(frame: &[u8], stanza: &Stanza) -> Result<Command, Misread> {
@@ -42,11 +45,11 @@ pub fn read(frame: &[u8], stanza: &Stanza) -> Result<Command, Misread> {
 }
 
 /// The first form of type `submit`, wherever it stands.
-fn read_form(frame: &[u8], stanza: &Stanza) -> Result<Option<Vec<(String, Vec<String>)>>, Misread> {
+fn read_form(frame: &[u8], stanza: &Stanza) -> Result<Option<Form>, Misread> {
     let octets = frame.get(..stanza.len as usize).ok_or(Misread::Unreadable)?;
     let text = std::str::from_utf8(octets).map_err(|_| Misread::Unreadable)?;
     let mut reader = NsReader::from_str(text);
-    let mut form: Option<Vec<(String, Vec<String>)>> = None;
+    let mut form: Option<Form> = None;
     let mut values = 0_usize;
     loop {
         let (ns, event) = reader.read_resolved_event().map_err(|_| Misread::Unreadable)?;
