@@ -341,7 +341,9 @@ impl Outbox {
         }
         managed.acked = handled;
         managed.asked = false;
-        if managed.unasked == 0 {
+        if self.receipts.len() == first {
+            (managed.wanted, managed.unasked) = (false, 0);
+        } else if managed.unasked == 0 {
             managed.unasked_since = now;
         }
         self.release(free);
