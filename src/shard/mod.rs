@@ -34,6 +34,7 @@ mod services;
 mod session;
 pub mod settings;
 mod sm;
+mod spill;
 mod step;
 mod subscribe;
 mod table;
