@@ -145,6 +145,8 @@ pub const ASK_EVERY_STANZAS: u32 = 16;
 pub const ASK_EVERY: Duration = Duration::from_secs(1);
 /// A session whose connection is lost waits this long for another.
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(300);
+/// A message that nobody has acknowledged after this time is stored.
+pub const SPILL_AFTER: Duration = Duration::from_secs(1);
 /// Ended sessions of a shard whose count is remembered, for clients that come too late.
 pub const SESSIONS_REMEMBERED_MAX: usize = 1_024;
 

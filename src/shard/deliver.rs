@@ -4,7 +4,7 @@
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
 use crate::home::{Delivery, Habits, Receivers};
-use crate::limits::{IN_FLIGHT_TIME_MAX, SWEEP_EVERY, TRY_TIME_MAX};
+use crate::limits::{IN_FLIGHT_TIME_MAX, SPILL_AFTER, SWEEP_EVERY, TRY_TIME_MAX};
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Handled, Origin, Outcome, Outcomes};
 use crate::shard::buffers::Buffers;
@@ -12,6 +12,7 @@ use crate::shard::conn::Role;
 use crate::shard::kernel::{ConnId, Ending, Kernel, ShardId};
 use crate::shard::outbox::Outbox;
 use crate::shard::post::Record;
+use crate::shard::session::stream_of;
 use crate::shard::{Shard, Timer};
 use crate::stdx::Key;
 use crate::time::Moment;
@@ -132,10 +133,13 @@ impl Shard {
     /// Into the outboxes of several: the first that takes it counts, the others get a copy. The
     /// sender hears of it only if none took it.
     pub(super) fn hand_to_all(&mut self, ids: &[ConnId], carry: &Carry<'_>) {
+        // Who is connected first: what is kept for a session may come to its user once more.
+        let mut ids = ids.to_vec();
+        ids.sort_by_key(|id| stream_of(*id).is_some());
         let mut copy = carry.clone();
         let mut taken = false;
         let mut fault = StanzaFault::RecipientUnavailable;
-        for id in ids {
+        for id in &ids {
             match self.put_into(*id, &copy) {
                 Ok(()) => {
                     taken = true;
@@ -218,8 +222,11 @@ impl Shard {
     /// Tells the sender that his stanza went nowhere, if he may be told.
     pub(super) fn bounce(&mut self, carry: &Carry<'_>, fault: StanzaFault) {
         if let Some(row) = carry.origin.and_then(Origin::row) {
-            // It is in the store and stays there.
-            return self.row_returned(row);
+            return match self.take_account(row) {
+                // It is in the store and stays there.
+                None => self.row_returned(row),
+                origin => self.bounce(&Carry { origin, ..carry.clone() }, fault),
+            };
         }
         if !carry.purpose.answerable() {
             // RFC 6120, 8.3.1: no error may be sent about it. That it was our own bound is counted.
@@ -246,7 +253,10 @@ impl Shard {
     /// A stanza whose connection broke before it arrived: another resource, or back.
     pub(super) fn another_way(&mut self, origin: Option<Origin>, since: Moment, written: &[u8]) {
         if let Some(row) = origin.and_then(Origin::row) {
-            return self.row_returned(row);
+            return match self.take_account(row) {
+                None => self.row_returned(row),
+                origin => self.another_way(origin, since, written),
+            };
         }
         self.with_written(origin, since, written, |shard, carry| {
             // One budget for all tries: another one starts only if the whole of it still fits.
@@ -346,7 +356,14 @@ impl Shard {
         if outbox.asks(self.now.moment) {
             self.mark(id);
         }
-        if oldest.is_some_and(|since| self.now.moment.since(since) >= IN_FLIGHT_TIME_MAX) {
+        let Some(waited) = oldest.map(|since| self.now.moment.since(since)) else { return listed };
+        if waited >= SPILL_AFTER
+            && let Some(Role::Bound(bound)) = self.conns.get(id).map(|conn| &conn.role)
+        {
+            let user = bound.address.clone();
+            self.spill_late(id, &user);
+        }
+        if waited >= IN_FLIGHT_TIME_MAX {
             self.stalled(id);
         }
         listed

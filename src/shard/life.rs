@@ -147,7 +147,7 @@ impl Shard {
     pub(super) fn lose(&mut self, conn: &mut Conn, ending: Ending) {
         if !conn.is_closing() && self.may_detach(conn) {
             let unacked = self.conns.outbox(conn.id).and_then(|outbox| outbox.take_managed());
-            self.detach(conn, unacked);
+            self.detach(conn, unacked, true);
         }
         self.close(conn, ending);
     }
@@ -179,7 +179,7 @@ impl Shard {
         let mut books = self.books(unconfirmed);
         outbox.acknowledge(unacknowledged, |receipt| books.close(receipt.origin), drop);
         if self.may_detach(&conn) {
-            self.detach(&mut conn, outbox.take_managed());
+            self.detach(&mut conn, outbox.take_managed(), true);
         }
         self.client_gone(&mut conn);
         self.way_gone(&conn);

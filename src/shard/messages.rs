@@ -18,6 +18,7 @@ use crate::shard::deliver::{Carry, Text, reread};
 use crate::shard::kernel::{ConnId, Unavailable};
 use crate::shard::post::carried;
 use crate::shard::presence::delay;
+use crate::shard::spill::Spill;
 use crate::shard::{Shard, Timer};
 use crate::stdx::{Key, Slab};
 use crate::xmpp::fault::StanzaFault;
@@ -25,15 +26,20 @@ use crate::xmpp::fault::StanzaFault;
 /// Stored messages that resources of this shard were handed.
 #[derive(Debug)]
 pub(super) struct Rows {
-    out: Slab<Row>,
+    pub(super) out: Slab<Row>,
     /// Those that have arrived, told to the store at the end of the turn.
     pub(super) delivered: Vec<Key>,
 }
 
+/// One that somebody in memory is to deliver.
 #[derive(Debug)]
-struct Row {
-    user: Address,
-    number: u64,
+pub(super) struct Row {
+    /// Bare.
+    pub(super) user: Address,
+    /// In the store.
+    pub(super) number: u64,
+    /// Whether it is there.
+    pub(super) spill: Spill,
 }
 
 impl Rows {
@@ -128,7 +134,7 @@ impl Shard {
             if account.mailbox.out.contains(&message.number) {
                 continue;
             }
-            let row = Row { user: user.clone(), number: message.number };
+            let row = Row { user: user.clone(), number: message.number, spill: Spill::Stored };
             let Ok(row) = self.rows.out.insert(row) else { return };
             account.mailbox.out.push(message.number);
             let text = with_delay(&message, user.domain());
@@ -200,7 +206,12 @@ impl Shard {
 
     /// A stored message was handed to nobody, or to one who went: it waits on.
     pub(super) fn row_returned(&mut self, row: Key) {
-        let Some(Row { user, number }) = self.rows.out.remove(row) else { return };
+        if let Some(Row { spill: Spill::Asked(_, _, alone), .. }) = self.rows.out.get_mut(row) {
+            // The store's answer settles it.
+            *alone = true;
+            return;
+        }
+        let Some(Row { user, number, .. }) = self.rows.out.remove(row) else { return };
         if let Some(account) = self.home.account_mut(user.bare()) {
             account.mailbox.out.retain(|it| *it != number);
         }
@@ -225,7 +236,11 @@ impl Shard {
         }
         let mut gone: Vec<(Address, Vec<u64>)> = Vec::new();
         for row in std::mem::take(&mut self.rows.delivered) {
-            let Some(Row { user, number }) = self.rows.out.remove(row) else { continue };
+            let Some(Row { user, number, spill }) = self.rows.out.remove(row) else { continue };
+            if let Spill::Asked(origin, ..) | Spill::Refused(origin) = spill {
+                self.outcome(Some(origin), Outcome::Delivered);
+                continue;
+            }
             match gone.iter_mut().find(|it| it.0 == user) {
                 Some((_, numbers)) => numbers.push(number),
                 None => gone.push((user, vec![number])),

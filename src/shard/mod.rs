@@ -38,6 +38,7 @@ mod services;
 mod session;
 pub mod settings;
 mod sm;
+mod spill;
 mod step;
 mod subscribe;
 mod table;

@@ -9,7 +9,9 @@
 //! not, and it is the far end's `<a/>` that closes the account: its kernel is **not** asked.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
+use crate::envelope::Kind;
 use crate::limits::{
     ASK_EVERY, ASK_EVERY_STANZAS, OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES,
     UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
@@ -71,6 +73,8 @@ pub(crate) struct Receipt {
     pub(crate) origin: Option<Origin>,
     /// When it was taken: the deadline counts from there.
     pub(crate) since: Moment,
+    /// It was to be stored, whatever came of it.
+    tried: bool,
 }
 
 #[derive(Debug)]
@@ -112,9 +116,32 @@ impl Outbox {
         }
         let end = self.waiting_start + self.waiting.len() as u64;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        self.receipts.push_back(Receipt { end, length, origin, since });
+        self.receipts.push_back(Receipt { end, length, origin, since, tried: false });
         assert!(self.waiting.len() <= OUTBOX_BYTES_MAX, "a stanza was added above the high mark");
         true
+    }
+
+    /// Messages that were taken so long ago and are not in the store: their places, accounts, when
+    /// they were taken, and themselves.
+    pub(crate) fn late(&self, now: Moment, after: Duration) -> Vec<(u64, Origin, Moment, Vec<u8>)> {
+        let late = |it: &Receipt| {
+            let is_late = !it.tried && now.since(it.since) >= after;
+            it.origin.filter(|it| is_late && it.kind == Kind::Message && it.row().is_none())
+        };
+        if self.receipts.iter().all(|it| late(it).is_none()) {
+            return Vec::new();
+        }
+        let all = self.texts(0).into_iter();
+        all.filter_map(|(it, text)| Some((it.end, late(&it)?, it.since, text))).collect()
+    }
+
+    /// The message at that place is in the store, or will not be.
+    pub(crate) fn spilled(&mut self, place: u64, row: Option<Origin>) {
+        let at = self.receipts.partition_point(|it| it.end < place);
+        if let Some(receipt) = self.receipts.get_mut(at).filter(|it| it.end == place) {
+            receipt.tried = true;
+            receipt.origin = row.or(receipt.origin);
+        }
     }
 
     /// Another stanza may be added. Tested before adding, never after.
@@ -343,7 +370,9 @@ impl Outbox {
         }
         managed.acked = handled;
         managed.asked = false;
-        if managed.unasked == 0 {
+        if self.receipts.len() == first {
+            (managed.wanted, managed.unasked) = (false, 0);
+        } else if managed.unasked == 0 {
             managed.unasked_since = now;
         }
         self.release(free);

@@ -188,9 +188,10 @@ impl Sessions {
 }
 
 impl Held {
-    /// Its account must be closed in time. One that is in the store has time.
-    fn is_due_once(&self) -> bool {
-        self.origin.is_some_and(|it| it.row().is_none())
+    /// When its account must be closed. One that is in the store is looked at once.
+    fn deadline(&self, now: Moment) -> Option<Moment> {
+        let is_stored = self.origin?.row().is_some();
+        Some(self.since + IN_FLIGHT_TIME_MAX).filter(|it| !is_stored || *it > now)
     }
 }
 
@@ -214,9 +215,8 @@ impl Detached {
     }
 
     /// When something has to be done about it.
-    fn next_deadline(&self) -> Moment {
-        let accounts = self.queue.iter().filter(|it| it.is_due_once());
-        let first = accounts.map(|it| it.since + IN_FLIGHT_TIME_MAX).min();
+    fn next_deadline(&self, now: Moment) -> Moment {
+        let first = self.queue.iter().filter_map(|it| it.deadline(now)).min();
         first.unwrap_or(Moment::NEVER).min(self.until)
     }
 }
@@ -231,8 +231,9 @@ impl Shard {
             && session.is_some_and(|it| it.state.handle(Input::Lost) == Ok(Managed::Detached))
     }
 
-    /// The connection ended and the stream did not: its session waits for another one.
-    pub(super) fn detach(&mut self, conn: &mut Conn, unacked: Option<Unacked>) {
+    /// The connection ended and the stream did not: its session waits for another one. `spill`:
+    /// nobody knows for how long, so messages are stored.
+    pub(super) fn detach(&mut self, conn: &mut Conn, unacked: Option<Unacked>, spill: bool) {
         let Role::Bound(bound) = &mut conn.role else { return };
         let stream = std::mem::take(&mut bound.stream);
         let until = self.now.moment + SESSION_TIME_MAX;
@@ -245,13 +246,17 @@ impl Shard {
             until,
             armed: Moment::NEVER,
         };
+        let user = bound.address.clone();
         for (receipt, text) in unacked.stanzas {
-            let mut origin = receipt.origin;
+            let (mut origin, since) = (receipt.origin, receipt.since);
             if let Some(it) = origin.filter(|it| !self.keeps_account(*it, &text)) {
                 self.outcome(Some(it), Outcome::Held);
                 origin = None;
             }
-            detached.push(Held { origin, since: receipt.since, presence: None, text });
+            if let Some(it) = origin.filter(|_| spill) {
+                origin = self.spill(&user, it, since, &text).or(origin);
+            }
+            detached.push(Held { origin, since, presence: None, text });
         }
         let Some(session) = self.sessions.get_mut(stream) else { return };
         let old = std::mem::replace(&mut session.key, key_of(stream));
@@ -287,18 +292,26 @@ impl Shard {
             // As if the resource were not there.
             return Err(StanzaFault::ServiceUnavailable);
         }
+        let Some(user) = self.sessions.get(stream).map(|it| it.address.clone()) else {
+            return Err(StanzaFault::RecipientUnavailable);
+        };
         let mut text = Vec::new();
         carry.text.append(&mut text).map_err(|_| StanzaFault::NotAcceptable)?;
         let tells = matches!(carry.purpose, Purpose::Available | Purpose::Unavailable);
         let presence = tells.then(|| presence_key(carry.from.full(), carry.to.full()));
         let stays =
             carry.kind == Kind::Message || matches!(carry.purpose, Purpose::Get | Purpose::Set);
-        let origin = carry.origin.filter(|_| stays);
-        detached.push(Held { origin, since: carry.since, presence, text });
-        if origin.is_some() {
-            self.watch_session(stream);
+        let mut origin = carry.origin.filter(|_| stays);
+        if let Some(it) = origin {
+            origin = self.spill(&user, it, carry.since, &text).or(origin);
         } else {
             self.outcome(carry.origin, Outcome::Held);
+        }
+        if let Some((_, detached)) = self.detached_of(key) {
+            detached.push(Held { origin, since: carry.since, presence, text });
+        }
+        if origin.is_some() {
+            self.watch_session(stream);
         }
         Ok(())
     }
@@ -327,8 +340,9 @@ impl Shard {
 
     /// Sets when to look after a session; like a connection it keeps one token in the wheel.
     fn watch_session(&mut self, stream: u32) {
+        let now = self.now.moment;
         let Some((_, detached)) = self.detached_of(key_of(stream)) else { return };
-        let deadline = detached.next_deadline();
+        let deadline = detached.next_deadline(now);
         if deadline < detached.armed {
             detached.armed = deadline;
             self.timers.set(deadline, Timer::Session(stream));
@@ -347,19 +361,34 @@ impl Shard {
             return self.end_session(stream);
         }
         let mut late = Vec::new();
-        for held in &mut detached.queue {
-            if held.is_due_once() && now.since(held.since) >= IN_FLIGHT_TIME_MAX {
-                let text = std::mem::take(&mut held.text);
-                detached.bytes -= text.len();
-                late.push((held.origin.take(), held.since, text));
+        for (at, held) in detached.queue.iter().enumerate() {
+            if let Some(origin) = held.origin
+                && now.since(held.since) >= IN_FLIGHT_TIME_MAX
+            {
+                late.push((at, origin));
             }
         }
-        for (origin, since, text) in late {
-            self.with_written(origin, since, &text, |shard, carry| {
-                shard.bounce(carry, StanzaFault::RecipientUnavailable);
-            });
+        for (at, origin) in late {
+            self.held_too_long(stream, at, origin);
         }
         self.watch_session(stream);
+    }
+
+    /// The sender of a stanza that is held hears that nobody took it, unless it is in the store. Its
+    /// place in the count is left.
+    fn held_too_long(&mut self, stream: u32, at: usize, origin: Origin) {
+        let account = match origin.row() {
+            None => Some(origin),
+            Some(row) => self.take_account(row),
+        };
+        let Some((_, detached)) = self.detached_of(key_of(stream)) else { return };
+        let Some(held) = detached.queue.get_mut(at).filter(|_| account.is_some()) else { return };
+        let (text, since) = (std::mem::take(&mut held.text), held.since);
+        (held.origin, held.presence) = (None, None);
+        detached.bytes -= text.len();
+        self.with_written(account, since, &text, |shard, carry| {
+            shard.bounce(carry, StanzaFault::RecipientUnavailable);
+        });
     }
 
     /// Nobody resumes it any more: its resource is gone, and what it held goes another way.
@@ -460,7 +489,7 @@ impl Shard {
         self.client_active(key);
         let unacked = self.conns.outbox(key).and_then(|outbox| outbox.take_managed());
         let Some(mut old) = self.conns.take(key) else { return };
-        self.detach(&mut old, unacked);
+        self.detach(&mut old, unacked, false);
         self.stream_fault(&mut old, StreamFault::Conflict);
         self.conns.put_back(old);
     }
@@ -472,7 +501,8 @@ impl Shard {
         outbox.manage(acked, now);
         for held in detached.queue.iter().filter(|it| !it.text.is_empty()) {
             outbox.buffer().extend_from_slice(&held.text);
-            let since = if held.origin.is_some() { held.since } else { now };
+            let is_open = held.origin.is_some_and(|it| it.row().is_none());
+            let since = if is_open { held.since } else { now };
             outbox.stanza(held.text.len(), held.origin, since);
         }
         if outbox.is_owing() {

@@ -304,6 +304,11 @@ impl Shard {
         }
     }
 
+    /// Something was acknowledged at the end of this turn that is to be noted in the next.
+    pub(super) fn owes_notes(&self) -> bool {
+        !self.handled.is_empty() || !self.rows.delivered.is_empty()
+    }
+
     /// Too much of what this client sent is not handed on.
     pub(super) fn is_held_up(&self, conn: &Conn) -> bool {
         match &conn.role {

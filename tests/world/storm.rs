@@ -220,7 +220,16 @@ impl Storm {
                 .sum();
             let sender = &self.lives[sent.by];
             let returned = sender.returned.iter().filter(|m| **m == n).count();
-            if received + returned == 0 && !sender.broken {
+            let user = sent.to.split('/').next().unwrap_or_default();
+            let kept = self
+                .world
+                .core
+                .control
+                .store
+                .messages(user)
+                .iter()
+                .any(|it| String::from_utf8_lossy(&it.octets).contains(&format!(" id='{n}'")));
+            if received + returned == 0 && !kept && !sender.broken {
                 return Err(format!("{n} to {} is lost", sent.to));
             }
             if received + returned > 1 && !self.others_broke(&sent.to, usize::MAX) {
