@@ -5,6 +5,7 @@
 
 mod actors;
 mod control;
+mod homes;
 mod kernel;
 mod random;
 mod scene;
@@ -63,16 +64,26 @@ fn scenes() {
 /// Fifty seeds, or the one of `STORM_SEED`.
 #[test]
 fn storm() {
-    let seeds = match std::env::var("STORM_SEED").ok().and_then(|seed| seed.parse::<u64>().ok()) {
+    seeds("STORM_SEED", 50, storm::rage);
+}
+
+/// Forty seeds, or the one of `HOMES_SEED`.
+#[test]
+fn storm_over_homes() {
+    seeds("HOMES_SEED", 40, homes::rage);
+}
+
+fn seeds(variable: &str, count: u64, rage: impl Fn(u64) -> Result<(), String>) {
+    let seeds = match std::env::var(variable).ok().and_then(|seed| seed.parse::<u64>().ok()) {
         Some(seed) => seed..seed + 1,
-        None => 1..51,
+        None => 1..count + 1,
     };
     let mut failures = Vec::new();
     for seed in seeds {
-        match catch_unwind(AssertUnwindSafe(|| storm::rage(seed))) {
+        match catch_unwind(AssertUnwindSafe(|| rage(seed))) {
             Ok(Ok(())) => {}
-            Ok(Err(why)) => failures.push(format!("STORM_SEED={seed}: {why}")),
-            Err(panic) => failures.push(format!("STORM_SEED={seed}: {}", said(&*panic))),
+            Ok(Err(why)) => failures.push(format!("{variable}={seed}: {why}")),
+            Err(panic) => failures.push(format!("{variable}={seed}: {}", said(&*panic))),
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));

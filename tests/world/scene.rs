@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tandem::address::Address;
+use tandem::home::subscription::Denial;
 use tandem::shard::kernel::Order;
 
 use crate::actors::Actor;
@@ -39,8 +40,12 @@ pub(crate) fn play(text: &str, seed: u64, cut: Cut) -> Done {
         .find_map(|line| line.text.strip_prefix("shards "))
         .map_or(Ok(2), |n| n.trim().parse())
         .map_err(|e| format!("shards: {e}"))?;
+    let denial = match lines.iter().any(|line| line.text == "denial explicit") {
+        true => Denial::Explicit,
+        false => Denial::Polite,
+    };
     let mut stage = Stage {
-        world: World::new(shards, seed, cut),
+        world: World::with(shards, seed, cut, denial),
         actors: BTreeMap::new(),
         captures: Captures::new(),
         ladder: Vec::new(),
@@ -85,7 +90,7 @@ impl Stage {
     fn play(&mut self, line: &Line) -> Done {
         let words: Vec<&str> = line.text.split_whitespace().collect();
         match words.as_slice() {
-            ["shards", _] => Ok(()),
+            ["shards", _] | ["denial", "explicit"] => Ok(()),
             ["client", name, "=", jid, rest @ ..] => self.client(name, jid, rest),
             ["peer", name, "=", domain, "at", at] => self.peer(name, domain, at),
             ["home", jid, "=", shard] => {
@@ -284,6 +289,11 @@ impl Stage {
             ["reads", "on"] => world.core.set_reading(wire, true),
             ["goes", "silent"] => world.core.wires[wire].silent = true,
             ["lingers"] => world.core.wires[wire].polite = false,
+            ["ignores", "what", "came"] => {
+                world.settle();
+                actor.listen(world)?;
+                actor.items.clear();
+            }
             ["ignores", "the", "rest"] => {
                 world.settle();
                 actor.listen(world)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tandem::limits::OUTBOX_BYTES_MAX;
+use tandem::home::subscription::Denial;
 use tandem::policy::{PeerAuth, Policy, Rule, Security};
 use tandem::shard::Shard;
 use tandem::shard::kernel::{Engine as _, Order, ShardId, Ticket};
@@ -45,7 +46,11 @@ pub(crate) type Figures = BTreeMap<String, u64>;
 
 impl World {
     pub(crate) fn new(shards: u16, seed: u64, cut: Cut) -> Self {
-        let settings = Arc::new(settings(shards));
+        Self::with(shards, seed, cut, Denial::Polite)
+    }
+
+    pub(crate) fn with(shards: u16, seed: u64, cut: Cut, denial: Denial) -> Self {
+        let settings = Arc::new(settings(shards, denial));
         let core = Core::new(usize::from(shards), seed, cut);
         let mut world = Self {
             core,
@@ -237,7 +242,7 @@ fn check_books(figures: &Figures) -> Result<(), String> {
     Ok(())
 }
 
-fn settings(shards: u16) -> Settings {
+fn settings(shards: u16, denial: Denial) -> Settings {
     thread_local! {
         static STORE: OnceCell<Arc<CertStore>> = const { OnceCell::new() };
     }
@@ -268,7 +273,7 @@ fn settings(shards: u16) -> Settings {
                 name: (*n).to_owned(),
                 plain: false,
                 channel_binding: true,
-                denial: Default::default(),
+                denial,
             })
             .collect(),
         tls,

@@ -255,7 +255,8 @@ fn unescape(text: &str) -> String {
     out + rest
 }
 
-/// Compares a piece with a pattern. `{any}` stands for any value that is there, `{id:x}` (any word before
+/// Compares a piece with a pattern. `{any}` stands for any value that is there, `{maybe}` for an
+/// attribute that need not be there, `{id:x}` (any word before
 /// the colon) binds it to a name or compares it with what was bound, the text `{...}` stands for any more children.
 pub(crate) fn matches(
     pattern: &Item,
@@ -277,6 +278,7 @@ fn element_matches(p: &Element, a: &Element, captures: &mut Captures) -> Result<
     }
     for key in p.attrs.keys().chain(a.attrs.keys()) {
         match (p.attrs.get(key), a.attrs.get(key)) {
+            (Some(pattern), _) if pattern == "{maybe}" => {}
             (Some(pattern), Some(value)) => value_matches(pattern, value, captures)
                 .map_err(|why| format!("{}: attribute {key}: {why}", p.name))?,
             (Some(_), None) => return Err(format!("{}: attribute {key} is not there", p.name)),
