@@ -11,6 +11,8 @@ mod relay;
 mod scan;
 mod scripted;
 mod servers;
+#[cfg(test)]
+mod tests;
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;

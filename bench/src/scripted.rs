@@ -3,7 +3,7 @@
 //!
 //! Same flights and same sizes as a real one; the texts are fixed but for what SCRAM and the name
 //! change. One thread, epoll, rustls from the first byte. The keys of SCRAM-SHA-256 (RFC 5802, 3)
-//! are cached, as a server keeps them, so a login costs three HMACs and a hash. Does **not** know
+//! are cached, as a server keeps them, so a login costs two HMACs and a hash. Does **not** know
 //! users, keep sessions, parse XML or route: everyone's password is one and the same.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
