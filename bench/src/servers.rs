@@ -113,6 +113,11 @@ impl Running {
         let fault = |e: std::io::Error| e.to_string();
         self.child.kill().map_err(fault)?;
         self.child.wait().map_err(fault)?;
+        // What a ring holds, the kernel gives up a moment after the process is gone.
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.tls).is_ok() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
         self.child = spawn(&self.cores, &self.command, &self.log)?;
         wait_for(self.tls, &mut self.child)
     }
