@@ -58,6 +58,8 @@ impl Subject {
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
+    /// The bar: each has users of its own, so that none finds what another left in a roster.
+    pub bar: String,
     /// The directory of the run, with cert.pem and key.pem in it.
     pub dir: PathBuf,
     /// Cores, as taskset takes them.
@@ -152,7 +154,7 @@ pub(crate) fn certificate(dir: &Path) -> Result<(), String> {
 
 /// Starts a server and waits until it takes connections.
 pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Running, String> {
-    let dir = stage.dir.join(subject.name());
+    let dir = stage.dir.join(format!("{}-{}", stage.bar, subject.name()));
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let (plain, secure) = (free_port()?, free_port()?);
     let mut metrics = None;

@@ -110,6 +110,7 @@ impl Bars {
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         servers::certificate(dir.path())?;
         let stage = Stage {
+            bar: String::new(),
             dir: dir.path().to_owned(),
             cores: "0".to_owned(),
             tandem: self.tandem.clone().map_or_else(|| beside("tandem"), Ok)?,
@@ -131,7 +132,7 @@ impl Bars {
         const BARE: &[Subject] = &[Subject::BareEpoll, Subject::BareUring];
         let chat = Work::Chat { managed: false, by_lot: false };
         let case = Case { bar, work: chat, tls: false, limit: 1.25, bases: BARE };
-        let mut stage = Stage { users: self.users(bar), ..stage.clone() };
+        let mut stage = Stage { bar: bar.name(), users: self.users(bar), ..stage.clone() };
         let case = match bar {
             Bar::V1 => case,
             Bar::V1Two => {
