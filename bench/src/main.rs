@@ -1,4 +1,4 @@
-//! `tandem-bench`: the bare relay, and the bars measured against it.
+//! `tandem-bench`: the denominators, and the bars measured against them.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -9,7 +9,10 @@ mod bars;
 mod counting;
 mod relay;
 mod scan;
+mod scripted;
 mod servers;
+#[cfg(test)]
+mod tests;
 
 #[global_allocator]
 static ALLOCATOR: counting::Counting = counting::Counting;
@@ -26,6 +29,8 @@ struct Line {
 enum Command {
     /// Passes bytes between paired connections unread.
     BareRelay(relay::Relay),
+    /// Takes logins by a script and knows nobody.
+    Scripted(scripted::Scripted),
     /// Measures bars, each on its own line.
     Bars(Box<bars::Bars>),
 }
@@ -33,6 +38,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Line::parse().command {
         Command::BareRelay(relay) => relay.run().map_err(|e| e.to_string()),
+        Command::Scripted(scripted) => scripted.run().map_err(|e| e.to_string()),
         Command::Bars(bars) => bars.run(),
     };
     match done {

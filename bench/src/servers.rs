@@ -25,6 +25,8 @@ pub(crate) enum Subject {
     TandemRing,
     /// Tandem on epoll.
     TandemEpoll,
+    /// The server that takes logins by a script.
+    Scripted,
     /// Prosody of Debian.
     Prosody,
 }
@@ -37,19 +39,27 @@ impl Subject {
             Self::BareUring => "bare-uring",
             Self::TandemRing => "tandem-ring",
             Self::TandemEpoll => "tandem-epoll",
+            Self::Scripted => "scripted",
             Self::Prosody => "prosody",
         }
     }
 
-    /// Whether it passes bytes without knowing XMPP.
+    /// Whether it does without knowing XMPP or anybody.
     pub(crate) fn is_bare(self) -> bool {
-        matches!(self, Self::BareEpoll | Self::BareUring)
+        matches!(self, Self::BareEpoll | Self::BareUring | Self::Scripted)
+    }
+
+    /// Whether it starts with the rosters that presence needs.
+    pub(crate) fn has_rosters(self) -> bool {
+        self == Self::Prosody
     }
 }
 
 /// What a server is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Stage {
+    /// The bar: each has users of its own, so that none finds what another left in a roster.
+    pub bar: String,
     /// The directory of the run, with cert.pem and key.pem in it.
     pub dir: PathBuf,
     /// Cores, as taskset takes them.
@@ -60,17 +70,28 @@ pub(crate) struct Stage {
     pub users: usize,
     /// Tandem's shards.
     pub shards: usize,
+    /// The first so many users are watched by all others; 0: nobody is.
+    pub presentities: usize,
+    /// Whether clients will want stream management.
+    pub managed: bool,
+    /// Octets that a denominator should say per login or presence; 0: not known yet.
+    pub octets: usize,
 }
 
 /// A server that takes connections.
 pub(crate) struct Running {
     child: Child,
+    cores: String,
+    command: Vec<String>,
+    log: PathBuf,
     /// Where it takes plain connections.
     pub plain: SocketAddr,
     /// Where it takes TLS from the first byte.
     pub tls: SocketAddr,
     /// Its counters, if it keeps any in a file.
     pub counters: Option<PathBuf>,
+    /// A file for what the generator salts for its users.
+    pub kept: PathBuf,
     /// Where it tells its metrics, if it does.
     metrics: Option<SocketAddr>,
 }
@@ -89,6 +110,20 @@ impl Running {
         self.child.id()
     }
 
+    /// Ends the process and starts another on what it stored.
+    pub(crate) fn again(&mut self) -> Result<(), String> {
+        let fault = |e: std::io::Error| e.to_string();
+        self.child.kill().map_err(fault)?;
+        self.child.wait().map_err(fault)?;
+        // What a ring holds, the kernel gives up a moment after the process is gone.
+        let end = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.tls).is_ok() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.child = spawn(&self.cores, &self.command, &self.log)?;
+        wait_for(self.tls, &mut self.child)
+    }
+
     /// What a pump of Tandem's has counted so far: deliveries of octets, and turns.
     pub(crate) fn turns(&self) -> Option<(f64, f64)> {
         let mut stream = TcpStream::connect(self.metrics?).ok()?;
@@ -105,9 +140,13 @@ impl Running {
     }
 }
 
+/// What [`certificate`] makes, which decides what a handshake costs.
+pub(crate) const KEY_TYPE: &str = "ecdsa-p256";
+
 /// Makes the certificate that all servers show.
 pub(crate) fn certificate(dir: &Path) -> Result<(), String> {
     let names = vec![DOMAIN.to_owned()];
+    // rcgen's own choice of a key is P-256.
     let made = rcgen::generate_simple_self_signed(names).map_err(|e| e.to_string())?;
     write(&dir.join("cert.pem"), &made.cert.pem())?;
     write(&dir.join("key.pem"), &made.signing_key.serialize_pem())
@@ -115,7 +154,7 @@ pub(crate) fn certificate(dir: &Path) -> Result<(), String> {
 
 /// Starts a server and waits until it takes connections.
 pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Running, String> {
-    let dir = stage.dir.join(subject.name());
+    let dir = stage.dir.join(format!("{}-{}", stage.bar, subject.name()));
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let (plain, secure) = (free_port()?, free_port()?);
     let mut metrics = None;
@@ -124,6 +163,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
             let port = if tls { secure } else { plain };
             bare(subject, tls, port, &dir, stage)?
         }
+        Subject::Scripted => (scripted(secure, stage)?, None),
         Subject::TandemRing | Subject::TandemEpoll => {
             let pump = if subject == Subject::TandemRing { "ring" } else { "epoll" };
             let admin = free_port()?;
@@ -132,14 +172,12 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         }
         Subject::Prosody => (prosody(plain, secure, &dir, stage)?, None),
     };
-    let log = File::create(dir.join("output.log")).map_err(|e| e.to_string())?;
-    let child = pinned(&stage.cores, &command)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(|e| e.to_string())?)
-        .stderr(log)
-        .spawn()
-        .map_err(|e| format!("{}: {e}", subject.name()))?;
-    let mut running = Running { child, plain, tls: secure, counters, metrics };
+    let (log, kept) = (dir.join("output.log"), dir.join("salted.txt"));
+    let child =
+        spawn(&stage.cores, &command, &log).map_err(|e| format!("{}: {e}", subject.name()))?;
+    let cores = stage.cores.clone();
+    let mut running =
+        Running { child, cores, command, log, plain, tls: secure, counters, kept, metrics };
     wait_for(if tls { secure } else { plain }, &mut running.child)
         .map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
     if subject.is_bare() {
@@ -150,6 +188,16 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         provision_tandem(&dir, stage)?;
     }
     Ok(running)
+}
+
+fn spawn(cores: &str, command: &[String], log: &Path) -> Result<Child, String> {
+    let log = File::options().create(true).append(true).open(log).map_err(|e| e.to_string())?;
+    pinned(cores, command)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().map_err(|e| e.to_string())?)
+        .stderr(log)
+        .spawn()
+        .map_err(|e| e.to_string())
 }
 
 /// `taskset` replaces itself by the program, so the process id is the program's.
@@ -174,7 +222,18 @@ fn bare(
     if tls {
         line.extend(["--tls".into(), text(&stage.dir)]);
     }
+    if stage.presentities > 0 {
+        line.push("--fan-out".into());
+    }
     Ok((line, Some(counters)))
+}
+
+fn scripted(at: SocketAddr, stage: &Stage) -> Result<Vec<String>, String> {
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    let mut line = vec![text(&own), "scripted".into(), "--listen".into(), at.to_string()];
+    line.extend(["--tls".into(), text(&stage.dir), "--domain".into(), DOMAIN.into()]);
+    line.extend(["--octets".into(), stage.octets.to_string()]);
+    Ok(line)
 }
 
 /// Tandem's command line and configuration: the one place that knows them.
@@ -236,8 +295,11 @@ fn prosody(
     dir: &Path,
     stage: &Stage,
 ) -> Result<Vec<String>, String> {
-    let accounts = dir.join("data").join(DOMAIN.replace('.', "%2e")).join("accounts");
+    let data = dir.join("data").join(DOMAIN.replace('.', "%2e"));
+    let accounts = data.join("accounts");
     fs::create_dir_all(&accounts).map_err(|e| e.to_string())?;
+    prosody_rosters(&data, stage)?;
+    let managed = if stage.managed { ", \"smacks\"" } else { "" };
     for user in 0..stage.users {
         let path = accounts.join(format!("u{user}.dat"));
         write(&path, "return { [\"password\"] = \"pw\"; };\n")?;
@@ -249,7 +311,7 @@ fn prosody(
          admin_socket = \"{own}/prosody.sock\"\ninterfaces = {{ \"127.0.0.1\" }}\n\
          c2s_ports = {{ {plain} }}; c2s_direct_tls_ports = {{ {tls} }}; s2s_ports = {{}}\n\
          modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"presence\", \
-         \"message\", \"iq\" }}\nmodules_disabled = {{ \"s2s\" }}\n\
+         \"message\", \"iq\"{managed} }}\nmodules_disabled = {{ \"s2s\" }}\n\
          authentication = \"internal_plain\"\nc2s_require_encryption = false\n\
          allow_unencrypted_plain_auth = true\nlog = {{ warn = \"{own}/prosody.log\" }}\n\
          ssl = {{ certificate = \"{run}/cert.pem\"; key = \"{run}/key.pem\" }}\n\
@@ -259,6 +321,29 @@ fn prosody(
     let path = dir.join("prosody.cfg.lua");
     write(&path, &config)?;
     Ok(vec!["prosody".into(), "--config".into(), text(&path), "-F".into()])
+}
+
+/// Subscriptions as its own store has them: 50,000 requests would each rewrite two files.
+fn prosody_rosters(data: &Path, stage: &Stage) -> Result<(), String> {
+    if stage.presentities == 0 {
+        return Ok(());
+    }
+    let rosters = data.join("roster");
+    fs::create_dir_all(&rosters).map_err(|e| e.to_string())?;
+    let (watched, watchers) = (0..stage.presentities, stage.presentities..stage.users);
+    for user in 0..stage.users {
+        let is_watched = watched.contains(&user);
+        let (others, kind) =
+            if is_watched { (watchers.clone(), "from") } else { (watched.clone(), "to") };
+        let mut roster = "return {\n[false] = { [\"version\"] = 1; };\n".to_owned();
+        for other in others {
+            roster += &format!(
+                "[\"u{other}@{DOMAIN}\"] = {{ [\"subscription\"] = \"{kind}\"; [\"groups\"] = {{}}; }};\n"
+            );
+        }
+        write(&rosters.join(format!("u{user}.dat")), &(roster + "};\n"))?;
+    }
+    Ok(())
 }
 
 fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), String> {

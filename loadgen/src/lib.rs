@@ -4,13 +4,18 @@
 //! delivered. One process plays all clients on one pinned core, so that senders and receivers
 //! share a clock and nothing is needed of the server to tell loss, doubles and order.
 //!
-//! Does **not** play federated peers, SIP, presence or rosters yet.
+//! Does **not** play federated peers or SIP yet.
 
+pub mod fanout;
+pub mod logins;
+pub mod rosters;
 pub mod run;
 
 pub mod account;
 pub mod mark;
+pub mod measure;
 pub mod reader;
+pub mod sm;
 
 pub mod link;
 pub mod login;

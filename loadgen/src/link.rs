@@ -3,7 +3,7 @@
 //! Does **not** judge certificates: a generator loads servers with throw-away ones.
 
 use std::io::{self, ErrorKind, Read as _, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ pub struct Link {
     pub asks_for_room: bool,
     /// Whether the last read filled its buffer, so that more may be there.
     pub may_have_more: bool,
+    /// Whether the last read found nothing.
+    pub drained: bool,
 }
 
 impl Link {
@@ -34,6 +36,7 @@ impl Link {
             out_at: 0,
             asks_for_room: false,
             may_have_more: false,
+            drained: false,
         }
     }
 
@@ -90,6 +93,18 @@ impl Link {
         Ok(true)
     }
 
+    /// Sends no more, in TLS and in TCP; the far end may already be gone.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if let Some(tls) = &mut self.tls {
+            tls.send_close_notify();
+        }
+        self.flush()?;
+        match self.stream.shutdown(Shutdown::Write) {
+            Err(e) if e.kind() != ErrorKind::NotConnected => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads once. `raw` is where the kernel puts bytes, `clear` where TLS puts text; `None` is
     /// the end of the stream.
     pub fn read<'a>(
@@ -98,10 +113,14 @@ impl Link {
         clear: &'a mut Vec<u8>,
     ) -> io::Result<Option<&'a [u8]>> {
         self.may_have_more = false;
+        self.drained = false;
         let count = match (&self.stream).read(raw) {
             Ok(0) => return Ok(None),
             Ok(count) => count,
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(Some(&[])),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.drained = true;
+                return Ok(Some(&[]));
+            }
             Err(e) => return Err(e),
         };
         self.may_have_more = count == raw.len();

@@ -1,7 +1,7 @@
 //! From an open connection to a bound resource, as bytes in and bytes out (RFC 6120, 4 to 7).
 //!
 //! Reads by byte search and trusts the server to write `stream:` as its prefix, as all known
-//! servers do. Does **not** resume, register or fetch a roster.
+//! servers do. Does **not** resume or register.
 
 use memchr::memmem::find;
 
@@ -20,7 +20,18 @@ pub struct Account {
     pub mechanism: Option<Mechanism>,
     /// Whether STARTTLS comes first.
     pub starttls: bool,
-    /// Whether to say `<presence/>` once bound.
+    /// What follows the binding.
+    pub after: After,
+}
+
+/// What a client does once bound, before its login counts as done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct After {
+    /// Fetches its roster (RFC 6121, 2.2).
+    pub roster: bool,
+    /// Enables stream management without resumption (XEP-0198, 3).
+    pub managed: bool,
+    /// Says `<presence/>`.
     pub presence: bool,
 }
 
@@ -29,6 +40,8 @@ enum State {
     Proceed,
     Challenge(Box<Exchange>),
     Bind,
+    Roster,
+    Enable,
     Bound,
 }
 
@@ -96,7 +109,9 @@ impl Login {
             }
             match self.advance(kept, out)? {
                 Some(next) => return Ok(next),
-                None if self.held.is_empty() => return Ok(Next::Wait),
+                None if self.held.is_empty() && !matches!(self.state, State::Bound) => {
+                    return Ok(Next::Wait);
+                }
                 None => {}
             }
         }
@@ -146,15 +161,67 @@ impl Login {
                 let Some(answer) = self.take(b"</iq>") else { return Ok(Some(Next::Wait)) };
                 let jid = element(&answer, b"<jid", b"</jid>").ok_or("bound without a JID")?;
                 self.jid = String::from_utf8_lossy(jid).into_owned();
-                if self.account.presence {
-                    out.extend_from_slice(b"<presence/>");
+                self.bound(out);
+            }
+            State::Roster => {
+                if self.take(b"</iq>").is_none() && self.take_empty_roster().is_none() {
+                    return Ok(Some(Next::Wait));
                 }
-                self.state = State::Bound;
-                return Ok(Some(Next::Done));
+                self.bound(out);
+            }
+            State::Enable => {
+                let Some(at) = find(&self.held, b"<enabled") else {
+                    return match find(&self.held, b"<failed") {
+                        Some(_) => Err("the server does not manage this stream".to_owned()),
+                        None => Ok(Some(Next::Wait)),
+                    };
+                };
+                let rest = self.held.get(at..).unwrap_or_default();
+                let Some(end) = memchr::memchr(b'>', rest) else { return Ok(Some(Next::Wait)) };
+                self.held.drain(..=at + end);
+                self.account.after.managed = false;
+                self.bound(out);
             }
             State::Bound => return Ok(Some(Next::Done)),
         }
         Ok(None)
+    }
+
+    /// The resource is bound: what is wanted next, one after another.
+    fn bound(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.account.after.roster) {
+            out.extend_from_slice(
+                b"<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>",
+            );
+            self.state = State::Roster;
+            return;
+        }
+        // Before the streams are managed, so that it isn't counted.
+        if std::mem::take(&mut self.account.after.presence) {
+            out.extend_from_slice(b"<presence/>");
+        }
+        self.state = if self.account.after.managed {
+            out.extend_from_slice(b"<enable xmlns='urn:xmpp:sm:3'/>");
+            State::Enable
+        } else {
+            State::Bound
+        };
+    }
+
+    /// Takes a roster result without content, which is one tag.
+    fn take_empty_roster(&mut self) -> Option<Vec<u8>> {
+        let at = find(&self.held, b"<iq")?;
+        let end = at + memchr::memchr(b'>', self.held.get(at..)?)? + 1;
+        if !self.held.get(..end)?.ends_with(b"/>") {
+            return None;
+        }
+        let rest = self.held.split_off(end);
+        Some(std::mem::replace(&mut self.held, rest))
+    }
+
+    /// What came behind the login, which belongs to the traffic.
+    pub fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
     }
 
     fn choose(
@@ -229,7 +296,7 @@ mod tests {
             password: "pw".to_owned(),
             mechanism: None,
             starttls: true,
-            presence: true,
+            after: After { roster: true, managed: true, presence: true },
         };
         for piece in [1, 2, 7, 1000] {
             let (mut out, mut kept) = (Vec::new(), Salted::default());
@@ -257,9 +324,12 @@ mod tests {
             let features = b"<stream:stream id='3'><stream:features><bind/></stream:features>";
             assert_eq!(say(&mut login, features, &mut out), Next::Wait);
             let bound = b"<iq id='b' type='result'><bind><jid>u0@d.example/r</jid></bind></iq>";
-            assert_eq!(say(&mut login, bound, &mut out), Next::Done);
+            assert_eq!(say(&mut login, bound, &mut out), Next::Wait);
             assert_eq!(login.jid, "u0@d.example/r");
-            assert!(out.ends_with(b"<presence/>"));
+            let roster = b"<iq id='roster' type='result'><query xmlns='jabber:iq:roster'/></iq>";
+            assert_eq!(say(&mut login, roster, &mut out), Next::Wait);
+            assert!(out.ends_with(b"<presence/><enable xmlns='urn:xmpp:sm:3'/>"));
+            assert_eq!(say(&mut login, b"<enabled xmlns='urn:xmpp:sm:3'/>", &mut out), Next::Done);
         }
     }
 }

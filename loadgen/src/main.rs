@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tandem_loadgen::login::After;
+use tandem_loadgen::measure::Watched;
 use tandem_loadgen::population::{Names, Population, Tls, Wanted};
 use tandem_loadgen::run::{self, Plan};
 use tandem_loadgen::sasl::Mechanism;
-use tandem_loadgen::sys;
+use tandem_loadgen::{fanout, logins, rosters, sys};
 
 /// Loads XMPP servers and accounts for every message.
 #[derive(Parser)]
@@ -28,6 +30,14 @@ enum Command {
     Raw(Box<Raw>),
     /// Clients that log in and say nothing, until standard input ends.
     Idle(Box<Idle>),
+    /// Makes all clients but the first few watch those, by subscriptions over XMPP.
+    Rosters(Box<Rosters>),
+    /// Presence from a few to many; the subscriptions are there already.
+    Fanout(Box<Fanout>),
+    /// The same bytes through a bare sender, without XMPP.
+    RawFanout(Box<RawFanout>),
+    /// Logins over and over.
+    Logins(Box<Logins>),
     /// Prints the users of a run, one `name password` a line, to provision them beforehand.
     Users {
         /// How many.
@@ -76,6 +86,12 @@ struct Who {
     /// Say `<presence/>` once bound.
     #[arg(long)]
     presence: bool,
+    /// Fetch the roster once bound.
+    #[arg(long)]
+    roster: bool,
+    /// Enable stream management (XEP-0198), answer requests, request every 16 stanzas.
+    #[arg(long)]
+    managed: bool,
 }
 
 #[derive(Args)]
@@ -89,6 +105,12 @@ struct Traffic {
     /// Bytes of a message stanza as sent.
     #[arg(long, default_value_t = 300)]
     bytes: usize,
+    #[command(flatten)]
+    window: Window,
+}
+
+#[derive(Args)]
+struct Window {
     /// Seconds before the window.
     #[arg(long, default_value_t = 2.0)]
     warmup: f64,
@@ -135,6 +157,72 @@ struct Idle {
     who: Who,
 }
 
+#[derive(Args)]
+struct Rosters {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+    /// How many are watched.
+    #[arg(long, default_value_t = 50)]
+    presentities: usize,
+}
+
+#[derive(Args)]
+struct Changes {
+    /// How many change and are watched.
+    #[arg(long, default_value_t = 50)]
+    presentities: usize,
+    /// Changes on their way in all.
+    #[arg(long, default_value_t = 8)]
+    in_flight: usize,
+    /// Changes don't wait until the one before is well on its way.
+    #[arg(long)]
+    together: bool,
+    /// Bytes of a presence stanza as sent.
+    #[arg(long, default_value_t = 240)]
+    bytes: usize,
+    #[command(flatten)]
+    window: Window,
+}
+
+#[derive(Args)]
+struct Fanout {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+#[derive(Args)]
+struct RawFanout {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+#[derive(Args)]
+struct Logins {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    who: Who,
+    /// Logins in progress at any time.
+    #[arg(long, default_value_t = 64)]
+    concurrent: usize,
+    /// Every user only once, in a window without warm-up.
+    #[arg(long)]
+    once: bool,
+    /// A file that keeps salted passwords from one run to the next.
+    #[arg(long)]
+    kept: Option<PathBuf>,
+    #[command(flatten)]
+    window: Window,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum TlsArg {
     None,
@@ -165,7 +253,8 @@ fn work(command: Command) -> Result<ExitCode, String> {
     let fault = |e: io::Error| e.to_string();
     match command {
         Command::Chat(chat) => {
-            let plan = plan(&chat.traffic, chat.random_pairs);
+            let mut plan = plan(&chat.traffic, chat.random_pairs);
+            plan.managed = chat.who.managed;
             traffic(&wanted(&chat.place, Some(&chat.who))?, &plan, chat.place.core)
         }
         Command::Raw(raw) => {
@@ -179,6 +268,32 @@ fn work(command: Command) -> Result<ExitCode, String> {
             io::stdout().flush().map_err(fault)?;
             io::stdin().read_to_end(&mut Vec::new()).map_err(fault)?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::Rosters(rosters) => {
+            pin(rosters.place.core)?;
+            let mut wanted = wanted(&rosters.place, Some(&rosters.who))?;
+            wanted.after.presence = true;
+            tell(&rosters::make(Population::open(&wanted)?, rosters.presentities)?)
+        }
+        Command::Fanout(it) => {
+            let mut wanted = wanted(&it.place, Some(&it.who))?;
+            wanted.after = After { roster: true, presence: true, managed: false };
+            presences(&wanted, &it.changes, false, it.place.core)
+        }
+        Command::RawFanout(it) => {
+            presences(&wanted(&it.place, None)?, &it.changes, true, it.place.core)
+        }
+        Command::Logins(logins) => {
+            pin(logins.place.core)?;
+            let plan = logins::Plan {
+                concurrent: logins.concurrent,
+                once: logins.once,
+                kept: logins.kept.clone(),
+                warmup: Duration::from_secs_f64(logins.window.warmup),
+                window: Duration::from_secs_f64(logins.window.window),
+                watched: logins.window.watched(),
+            };
+            tell(&logins::run(&wanted(&logins.place, Some(&logins.who))?, &plan)?)
         }
         Command::Users { count, domain, prefix, password } => {
             let at = domain.map_or_else(String::new, |d| format!("@{d}"));
@@ -196,9 +311,44 @@ fn traffic(wanted: &Wanted, plan: &Plan, core: Option<usize>) -> Result<ExitCode
     pin(core)?;
     let population = Population::open(wanted)?;
     let result = run::run(population, plan).map_err(|e| e.to_string())?;
+    tell(&result)
+}
+
+fn presences(
+    wanted: &Wanted,
+    changes: &Changes,
+    raw: bool,
+    core: Option<usize>,
+) -> Result<ExitCode, String> {
+    pin(core)?;
+    let plan = fanout::Plan {
+        presentities: changes.presentities,
+        in_flight: changes.in_flight,
+        together: changes.together,
+        bytes: changes.bytes,
+        raw,
+        warmup: Duration::from_secs_f64(changes.window.warmup),
+        window: Duration::from_secs_f64(changes.window.window),
+        watched: changes.window.watched(),
+    };
+    let population = Population::open(wanted)?;
+    tell(&fanout::run(population, &plan).map_err(|e| e.to_string())?)
+}
+
+fn tell(result: &serde_json::Value) -> Result<ExitCode, String> {
     writeln!(io::stdout(), "{result}").map_err(|e| e.to_string())?;
-    let late = result["generator"]["late"].as_bool().unwrap_or(true);
+    let late = result["generator"]["late"].as_bool().unwrap_or(false);
     Ok(if late { ExitCode::from(98) } else { ExitCode::SUCCESS })
+}
+
+impl Window {
+    fn watched(&self) -> Watched {
+        Watched {
+            pid: self.server_pid,
+            core: self.server_core,
+            counters: self.server_counters.clone(),
+        }
+    }
 }
 
 fn pin(core: Option<usize>) -> Result<(), String> {
@@ -211,11 +361,10 @@ fn plan(traffic: &Traffic, shuffle: Option<u64>) -> Plan {
         rate: traffic.rate,
         bytes: traffic.bytes,
         shuffle,
-        warmup: Duration::from_secs_f64(traffic.warmup),
-        window: Duration::from_secs_f64(traffic.window),
-        server_pid: traffic.server_pid,
-        server_core: traffic.server_core,
-        server_counters: traffic.server_counters.clone(),
+        warmup: Duration::from_secs_f64(traffic.window.warmup),
+        window: Duration::from_secs_f64(traffic.window.window),
+        watched: traffic.window.watched(),
+        managed: false,
     }
 }
 
@@ -250,6 +399,10 @@ fn wanted(place: &Place, who: Option<&Who>) -> Result<Wanted, String> {
             SaslArg::ScramSha1 => Some(Mechanism::ScramSha1),
             SaslArg::ScramSha256 => Some(Mechanism::ScramSha256),
         }),
-        presence: who.is_some_and(|w| w.presence),
+        after: who.map_or_else(After::default, |w| After {
+            roster: w.roster,
+            managed: w.managed,
+            presence: w.presence,
+        }),
     })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::link::{self, Link};
-use crate::login::{self, Login, Next};
+use crate::login::{self, After, Login, Next};
 use crate::sasl::{Mechanism, Salted};
 use crate::sys::{self, Epoll, Event};
 
@@ -50,8 +50,8 @@ pub struct Wanted {
     pub password: String,
     /// The one mechanism wanted, or the strongest offered.
     pub mechanism: Option<Mechanism>,
-    /// Whether to say `<presence/>` once bound.
-    pub presence: bool,
+    /// What follows the binding.
+    pub after: After,
 }
 
 /// Local parts of the clients.
@@ -81,6 +81,8 @@ pub struct Client {
     login: Option<Box<Login>>,
     /// Its full JID once bound.
     pub jid: String,
+    /// What came behind the login on a managed stream, where every stanza counts.
+    pub early: Vec<u8>,
     ready: bool,
 }
 
@@ -179,7 +181,7 @@ impl Population {
                 password: wanted.password.clone(),
                 mechanism: wanted.mechanism,
                 starttls: wanted.tls == Tls::StartTls,
-                presence: wanted.presence,
+                after: wanted.after,
             };
             let mut out = Vec::new();
             let secured = wanted.tls == Tls::Direct;
@@ -190,7 +192,7 @@ impl Population {
         self.epoll.add(link.fd(), index as u64, sys::READ).map_err(|e| format!("epoll: {e}"))?;
         let ready = login.is_none() && wanted.tls == Tls::None;
         opening.ready += usize::from(ready);
-        self.clients.push(Client { link, login, jid: String::new(), ready });
+        self.clients.push(Client { link, login, jid: String::new(), early: Vec::new(), ready });
         self.flush(index).map_err(|e| e.to_string())
     }
 
@@ -216,6 +218,9 @@ impl Population {
                     }
                     Next::Done => {
                         client.jid = std::mem::take(&mut login.jid);
+                        if opening.wanted.after.managed {
+                            client.early = login.rest();
+                        }
                         client.login = None;
                         client.ready = true;
                         opening.ready += 1;
@@ -228,6 +233,7 @@ impl Population {
                 client.ready = true;
                 opening.ready += 1;
             }
+            None if opening.wanted.after.managed => client.early.extend_from_slice(bytes),
             None => {}
         }
         let more = client.link.may_have_more;

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::account::{Account, Arrival, Window};
 use crate::mark::{self, Mark};
+use crate::measure::{Reading, Watched};
 use crate::population::{EVENTS, Population};
-use crate::proc::{self, Usage};
-use crate::reader::Reader;
+use crate::reader::{self, Reader};
+use crate::sm::{self, Managed};
 use crate::sys::Event;
 
 /// How long is waited, at the end, for what is still on its way.
@@ -38,12 +39,10 @@ pub struct Plan {
     pub warmup: Duration,
     /// The window that is measured.
     pub window: Duration,
-    /// The server's process, whose CPU is read at both ends of the window.
-    pub server_pid: Option<u32>,
-    /// The core the server is pinned to.
-    pub server_core: Option<usize>,
-    /// A file in which the server keeps counters as u64: turns, messages.
-    pub server_counters: Option<std::path::PathBuf>,
+    /// The server.
+    pub watched: Watched,
+    /// Whether the streams are under stream management.
+    pub managed: bool,
 }
 
 struct Talker {
@@ -54,6 +53,7 @@ struct Talker {
     /// What its peer has seen of it.
     window: Window,
     held: Vec<u8>,
+    managed: Managed,
     dirty: bool,
     closed: bool,
 }
@@ -79,17 +79,9 @@ struct Traffic<'a> {
     scheduled: u64,
     schedule_from_ns: u64,
     answering: bool,
-}
-
-/// What is read at either end of the window.
-struct Reading {
-    at: Instant,
-    delivered: u64,
-    turns: u64,
-    own: Usage,
-    server: Usage,
-    core: (u64, u64),
-    counters: Vec<u64>,
+    /// Stream management: requests of the server, and counts of it that cannot be.
+    requests: u64,
+    impossible: u64,
 }
 
 /// Runs the traffic on clients that are logged in and gives the result.
@@ -123,6 +115,8 @@ pub fn run(population: Population, plan: &Plan) -> io::Result<Value> {
         scheduled: 0,
         schedule_from_ns: 0,
         answering: true,
+        requests: 0,
+        impossible: 0,
     };
     traffic.kick_off()?;
     traffic.turn_for(plan.warmup)?;
@@ -157,7 +151,8 @@ fn talkers(population: &Population, plan: &Plan) -> Vec<Talker> {
     let jid = |index: usize| population.clients[index].jid.as_str();
     peers
         .iter()
-        .map(|&peer| {
+        .enumerate()
+        .map(|(index, &peer)| {
             let to = if jid(peer).is_empty() { "relay@bare.example/r" } else { jid(peer) };
             let head = format!("<message to='{to}' type='chat' id='tl'><body>");
             let tail = "</body></message>";
@@ -170,7 +165,8 @@ fn talkers(population: &Population, plan: &Plan) -> Vec<Talker> {
                 mark_at,
                 sent: 0,
                 window: Window::default(),
-                held: Vec::new(),
+                held: population.clients[index].early.clone(),
+                managed: Managed::default(),
                 dirty: false,
                 closed: false,
             }
@@ -247,7 +243,11 @@ impl Traffic<'_> {
         mark.write(&mut talker.template[talker.mark_at..talker.mark_at + mark::LEN]);
         talker.sent += 1;
         self.account.sent += 1;
-        self.population.clients[index].link.queue(&talker.template)?;
+        let link = &mut self.population.clients[index].link;
+        link.queue(&talker.template)?;
+        if self.plan.managed && talker.managed.sends() {
+            link.queue(sm::REQUEST)?;
+        }
         if !talker.dirty {
             talker.dirty = true;
             self.dirty.push(index as u32);
@@ -306,15 +306,33 @@ impl Traffic<'_> {
             return Ok(false);
         };
         let Some(talker) = self.talkers.get_mut(index) else { return Ok(false) };
-        let found = &mut self.found;
-        let note =
-            |f: crate::reader::Found<'_>| found.push((f.mark.and_then(Mark::read), f.bounced));
-        if talker.held.is_empty() {
-            let done = self.reader.read(bytes, note);
+        let (found, impossible) = (&mut self.found, &mut self.impossible);
+        let mut note = |f: reader::Found<'_>| found.push((f.mark.and_then(Mark::read), f.bounced));
+        let whole = talker.held.is_empty();
+        if !whole {
+            talker.held.extend_from_slice(bytes);
+        }
+        let text = if whole { bytes } else { &talker.held };
+        let mut requests = 0;
+        let done = if self.plan.managed {
+            let managed = &mut talker.managed;
+            self.reader.read_managed(text, |element| match element {
+                reader::Managed::Message(found) => {
+                    managed.receives();
+                    note(found);
+                }
+                reader::Managed::Other => managed.receives(),
+                reader::Managed::Request => requests += 1,
+                reader::Managed::Acknowledged(h) => {
+                    *impossible += u64::from(!h.is_some_and(|h| managed.acknowledged(h)));
+                }
+            })
+        } else {
+            self.reader.read(text, note)
+        };
+        if whole {
             talker.held.extend_from_slice(&bytes[done..]);
         } else {
-            talker.held.extend_from_slice(bytes);
-            let done = self.reader.read(&talker.held, note);
             talker.held.drain(..done);
         }
         let mut found = std::mem::take(&mut self.found);
@@ -322,7 +340,25 @@ impl Traffic<'_> {
             self.arrived(index, mark, bounced)?;
         }
         self.found = found;
+        if requests > 0 {
+            self.acknowledge(index, requests)?;
+        }
         Ok(self.population.clients[index].link.may_have_more)
+    }
+
+    /// Answers requests; behind what is queued already, so that it all goes at once.
+    fn acknowledge(&mut self, index: usize, requests: u64) -> io::Result<()> {
+        let talker = &mut self.talkers[index];
+        let answer = talker.managed.answer();
+        for _ in 0..requests {
+            self.population.clients[index].link.queue(answer.as_bytes())?;
+        }
+        self.requests += requests;
+        if !talker.dirty {
+            talker.dirty = true;
+            self.dirty.push(index as u32);
+        }
+        Ok(())
     }
 
     fn arrived(&mut self, index: usize, mark: Option<Mark>, bounced: bool) -> io::Result<()> {
@@ -364,44 +400,35 @@ impl Traffic<'_> {
     }
 
     fn reading(&self) -> io::Result<Reading> {
-        let counters = self.plan.server_counters.as_ref().and_then(|path| std::fs::read(path).ok());
-        let counters = counters.unwrap_or_default();
-        let counters = counters.as_chunks::<8>().0.iter().map(|c| u64::from_ne_bytes(*c)).collect();
-        Ok(Reading {
-            at: Instant::now(),
-            delivered: self.account.delivered,
-            turns: self.turns,
-            own: Usage::of(std::process::id())?,
-            server: self.plan.server_pid.map(Usage::of).transpose()?.unwrap_or_default(),
-            core: self.plan.server_core.map(proc::core_ticks).transpose()?.unwrap_or_default(),
-            counters,
-        })
+        self.plan.watched.read(self.account.delivered, self.turns)
     }
 
     fn result(&self, before: &Reading, after: &Reading, latency: &Histogram<u64>) -> Value {
-        let wall_ns = (after.at - before.at).as_nanos() as f64;
-        let delivered = (after.delivered - before.delivered) as f64;
-        let per = |total: u64| total as f64 / delivered.max(1.0);
-        let own = after.own.since(&before.own);
-        let server = after.server.since(&before.server);
-        let shard = server.busiest();
-        let (sleeps, preempted) = server.switches();
-        let counter = |i: usize| Some(after.counters.get(i)? - before.counters.get(i)?);
-        let messages_per_turn = counter(0).filter(|&t| t > 0).map(|t| delivered / t as f64);
-        let core = (after.core.0 - before.core.0) as f64;
-        let core = core / ((after.core.1 - before.core.1) as f64).max(1.0);
+        let mut span = after.since(before);
         let a = &self.account;
         let latency_us = |q: f64| latency.value_at_quantile(q) as f64 / 1e3;
         let lateness_us = |q: f64| self.lateness.value_at_quantile(q) as f64 / 1e3;
-        let sound = a.duplicated + a.reordered + a.misdelivered + a.corrupt + self.faults == 0;
+        let sound = a.duplicated + a.reordered + a.misdelivered + a.corrupt + self.faults == 0
+            && self.impossible == 0;
         let late = self.dropped > 0
             || self.plan.rate.is_some() && self.lateness.value_at_quantile(0.99) > 1_000_000;
+        let managed = self.plan.managed.then(|| {
+            let open = self.talkers.iter().map(|t| u64::from(t.managed.open())).sum::<u64>();
+            json!({
+                "requests": self.requests, "impossible": self.impossible,
+                "unacknowledged": open,
+            })
+        });
+        span.generator["late"] = json!(late);
+        span.generator["dropped"] = json!(self.dropped);
+        span.generator["lateness_us"] =
+            json!({ "p50": lateness_us(0.5), "p99": lateness_us(0.99) });
         json!({
             "loop": if self.plan.rate.is_some() { "open" } else { "closed" },
             "clients": self.talkers.len(),
-            "delivered_in_window": after.delivered - before.delivered,
-            "wall_s": wall_ns / 1e9,
-            "per_s": delivered / wall_ns * 1e9,
+            "delivered_in_window": span.done,
+            "wall_s": span.wall_ns / 1e9,
+            "per_s": span.done as f64 / span.wall_ns * 1e9,
             "account": {
                 "sent": a.sent, "delivered": a.delivered, "duplicated": a.duplicated,
                 "reordered": a.reordered, "misdelivered": a.misdelivered, "corrupt": a.corrupt,
@@ -412,23 +439,9 @@ impl Traffic<'_> {
                 "p50": latency_us(0.5), "p99": latency_us(0.99), "p999": latency_us(0.999),
                 "max": latency.max() as f64 / 1e3,
             },
-            "generator": {
-                "cpu_ns_per_message": per(own.cpu_ns()),
-                "busy": own.cpu_ns() as f64 / wall_ns,
-                "messages_per_turn": delivered / ((after.turns - before.turns) as f64).max(1.0),
-                "late": late, "dropped": self.dropped,
-                "lateness_us": { "p50": lateness_us(0.5), "p99": lateness_us(0.99) },
-            },
-            "server": self.plan.server_pid.map(|_| json!({
-                "cpu_ns_per_message": per(server.cpu_ns()),
-                "busiest_thread": shard.name,
-                "busiest_thread_cpu_ns_per_message": per(shard.cpu_ns),
-                "busy": shard.cpu_ns as f64 / wall_ns,
-                "wanted_core": (shard.cpu_ns + shard.wait_ns) as f64 / wall_ns,
-                "core_busy": core,
-                "sleeps": sleeps, "preempted": preempted,
-                "messages_per_turn": messages_per_turn,
-            })),
+            "managed": managed,
+            "generator": span.generator,
+            "server": span.server,
         })
     }
 }

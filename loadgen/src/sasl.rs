@@ -4,6 +4,8 @@
 //! costs one PBKDF2. Does **not** bind channels.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::{fs, io};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -66,9 +68,40 @@ impl Mechanism {
     }
 }
 
+/// Mechanism, salt, iterations, password.
+type Key = (Mechanism, Vec<u8>, u32, String);
+
 /// Salted passwords that were computed before.
 #[derive(Default)]
-pub struct Salted(BTreeMap<(Mechanism, Vec<u8>, u32, String), Vec<u8>>);
+pub struct Salted(BTreeMap<Key, Vec<u8>>);
+
+impl Salted {
+    /// Adds what an earlier run kept in a file, a line each: mechanism, salt, iterations, password,
+    /// result. A file that isn't there adds nothing; a line that isn't one is passed over.
+    pub fn load(&mut self, path: &Path) {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        let entry = |line: &str| {
+            let mut parts = line.split('\t');
+            let name = parts.next()?;
+            let mechanism = Mechanism::ALL.into_iter().find(|m| m.name() == name)?;
+            let salt = BASE64.decode(parts.next()?).ok()?;
+            let iterations = parts.next()?.parse().ok()?;
+            let password = parts.next()?.to_owned();
+            let salted = BASE64.decode(parts.next()?).ok()?;
+            Some(((mechanism, salt, iterations, password), salted))
+        };
+        self.0.extend(text.lines().filter_map(entry));
+    }
+
+    /// Writes everything to a file.
+    pub fn store(&self, path: &Path) -> io::Result<()> {
+        let line = |((mechanism, salt, iterations, password), salted): (&Key, &Vec<u8>)| {
+            let (salt, salted) = (BASE64.encode(salt), BASE64.encode(salted));
+            format!("{}\t{salt}\t{iterations}\t{password}\t{salted}\n", mechanism.name())
+        };
+        fs::write(path, self.0.iter().map(line).collect::<String>())
+    }
+}
 
 /// One exchange in progress.
 pub struct Exchange {

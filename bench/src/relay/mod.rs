@@ -1,5 +1,6 @@
 //! The bare relay: passes bytes between paired connections unread. What it costs is the physical
-//! limit on this machine, and the denominator of the bars.
+//! limit on this machine, and the denominator of the bars. As a fan-out sender it passes what comes
+//! from a few on to all others instead.
 //!
 //! Connections are paired in the order of accept, 2k with 2k+1, so that a client needs no word to
 //! say whom it wants. One thread on one core; plain, or with rustls that decrypts, encrypts and
@@ -18,6 +19,8 @@ use rustls::{ServerConfig, ServerConnection};
 use tandem_loadgen::sys;
 
 mod epoll;
+mod fan_epoll;
+mod fan_uring;
 mod uring;
 
 /// Turns between two writings of the counters, so that they cost nothing.
@@ -41,6 +44,10 @@ pub(crate) struct Relay {
     /// Which twin.
     #[arg(long, value_enum)]
     engine: Engine,
+    /// Everything from whoever speaks goes to all who don't, instead of to a partner. The first
+    /// bytes of a connection make it a sender and go nowhere. Plain only.
+    #[arg(long, conflicts_with = "tls")]
+    fan_out: bool,
     /// The core to stay on.
     #[arg(long)]
     core: Option<usize>,
@@ -64,6 +71,8 @@ impl Relay {
         let file = self.counters.as_ref().map(File::create).transpose()?;
         let counters = Counters { file, turns: 0, messages: 0 };
         match self.engine {
+            Engine::Epoll if self.fan_out => fan_epoll::run(&listener, counters),
+            Engine::Uring if self.fan_out => fan_uring::run(&listener, counters),
             Engine::Epoll => epoll::run(&listener, tls.as_ref(), counters),
             Engine::Uring => uring::run(&listener, tls.as_ref(), counters),
         }
@@ -91,7 +100,8 @@ impl Counters {
     }
 }
 
-fn tls_config(dir: &Path) -> io::Result<Arc<ServerConfig>> {
+/// TLS 1.3 with cert.pem and key.pem of a directory.
+pub(crate) fn tls_config(dir: &Path) -> io::Result<Arc<ServerConfig>> {
     let chain = CertificateDer::pem_file_iter(dir.join("cert.pem")).map_err(io::Error::other)?;
     let chain = chain.collect::<Result<Vec<_>, _>>().map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(dir.join("key.pem")).map_err(io::Error::other)?;
@@ -103,17 +113,25 @@ fn tls_config(dir: &Path) -> io::Result<Arc<ServerConfig>> {
         .with_single_cert(chain, key)
         .map_err(io::Error::other)?;
     config.alpn_protocols = vec![b"xmpp-client".to_vec()];
+    // As the server that is measured: sessions are not resumed, so no tickets are made.
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
 }
 
-fn session(config: &Arc<ServerConfig>) -> io::Result<Box<ServerConnection>> {
+/// A session of one connection.
+pub(crate) fn session(config: &Arc<ServerConfig>) -> io::Result<Box<ServerConnection>> {
     let mut session = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     session.set_buffer_limit(None);
     Ok(Box::new(session))
 }
 
 /// Feeds ciphertext to a session and puts the text it gives into `clear`.
-fn decrypt(tls: &mut ServerConnection, mut bytes: &[u8], clear: &mut Vec<u8>) -> io::Result<()> {
+pub(crate) fn decrypt(
+    tls: &mut ServerConnection,
+    mut bytes: &[u8],
+    clear: &mut Vec<u8>,
+) -> io::Result<()> {
     use io::Read as _;
     clear.clear();
     while !bytes.is_empty() {

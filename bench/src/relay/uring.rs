@@ -16,15 +16,15 @@ use super::{Counters, decrypt, session};
 /// Buffers of the ring: a power of two.
 const BUFFERS: u16 = 4096;
 const BUFFER_BYTES: usize = 2048;
-const GROUP: u16 = 1;
+pub(super) const GROUP: u16 = 1;
 const SUBMISSIONS: u32 = 1024;
 
-const ACCEPT: u64 = 1 << 56;
-const RECV: u64 = 2 << 56;
-const SEND: u64 = 3 << 56;
+pub(super) const ACCEPT: u64 = 1 << 56;
+pub(super) const RECV: u64 = 2 << 56;
+pub(super) const SEND: u64 = 3 << 56;
 
 /// The kernel's view of the buffers and the bytes behind them.
-struct Buffers {
+pub(super) struct Buffers {
     entries: *mut BufRingEntry,
     bytes: *mut u8,
     tail: u16,
@@ -56,13 +56,13 @@ impl Buffers {
         unsafe { self.bytes.add(usize::from(buffer) * BUFFER_BYTES) }
     }
 
-    fn slice(&self, buffer: u16, length: u32) -> &[u8] {
+    pub(super) fn slice(&self, buffer: u16, length: u32) -> &[u8] {
         // SAFETY: the kernel filled this many bytes and leaves the buffer alone until given back.
         unsafe { std::slice::from_raw_parts(self.at(buffer), length as usize) }
     }
 
     /// Gives a buffer back; the kernel sees it at the next [`Self::publish`].
-    fn give(&mut self, buffer: u16) {
+    pub(super) fn give(&mut self, buffer: u16) {
         let at = self.at(buffer) as u64;
         // SAFETY: masked, so inside the mapping; only we write entries.
         let entry = unsafe { &mut *self.entries.add(usize::from(self.tail & (BUFFERS - 1))) };
@@ -72,7 +72,7 @@ impl Buffers {
         self.tail = self.tail.wrapping_add(1);
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         // SAFETY: the tail lies in the first entry's reserved field; the kernel only reads it.
         let tail = unsafe { &*BufRingEntry::tail(self.entries).cast::<AtomicU16>() };
         tail.store(self.tail, Ordering::Release);
@@ -123,12 +123,8 @@ struct Twin<'a> {
     tls: Option<&'a Arc<ServerConfig>>,
 }
 
-/// Relays until the process is ended.
-pub(super) fn run(
-    listener: &TcpListener,
-    tls: Option<&Arc<ServerConfig>>,
-    mut counters: Counters,
-) -> io::Result<()> {
+/// A ring with its receive buffers registered.
+pub(super) fn ring() -> io::Result<(IoUring, Buffers)> {
     let ring = IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -142,6 +138,25 @@ pub(super) fn run(
     }
     (0..BUFFERS).for_each(|buffer| buffers.give(buffer));
     buffers.publish();
+    Ok((ring, buffers))
+}
+
+/// Small messages leave at once.
+pub(super) fn no_delay(fd: RawFd) {
+    let one: libc::c_int = 1;
+    // SAFETY: the option is an int that lives through the call.
+    unsafe {
+        libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const one).cast(), 4);
+    }
+}
+
+/// Relays until the process is ended.
+pub(super) fn run(
+    listener: &TcpListener,
+    tls: Option<&Arc<ServerConfig>>,
+    mut counters: Counters,
+) -> io::Result<()> {
+    let (ring, buffers) = ring()?;
     let (conns, dirty, starved) = (Vec::new(), Vec::new(), Vec::new());
     let clear = Vec::new();
     let mut twin = Twin { ring, buffers, conns, accepted: 0, dirty, starved, clear, tls };
@@ -190,11 +205,7 @@ impl Twin<'_> {
         if fd < 0 {
             return Err(io::Error::from_raw_os_error(-fd));
         }
-        let one: libc::c_int = 1;
-        // SAFETY: the option is an int that lives through the call.
-        unsafe {
-            libc::setsockopt(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, (&raw const one).cast(), 4);
-        }
+        no_delay(fd);
         let index = self.accepted;
         self.accepted += 1;
         while self.conns.len() <= index | 1 {

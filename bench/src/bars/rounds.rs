@@ -1,0 +1,322 @@
+//! Interleaved rounds of one piece of work over all subjects, and what they come to.
+//!
+//! A round counts if the server never waited for work and nothing went wrong; does **not** believe
+//! any other and prints it as invalid.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{Bar, Bars, beside, say};
+use crate::servers::{self, DOMAIN, KEY_TYPE, Running, Stage, Subject};
+
+/// A server that was idle for more than the rest of this share was not at its limit.
+const BUSY_MIN: f64 = 0.95;
+
+/// What the load generator does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Pairs of clients chat.
+    Chat {
+        /// With stream management on both ends.
+        managed: bool,
+        /// Pairs by lot instead of neighbours.
+        by_lot: bool,
+    },
+    /// A few change their presence, all others watch them.
+    Presence {
+        /// All change at the same time.
+        together: bool,
+    },
+    /// Clients log in and leave.
+    Logins {
+        /// Each once, on a server that was just started.
+        cold: bool,
+    },
+}
+
+/// One bar with its denominators.
+#[derive(Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub bar: Bar,
+    pub work: Work,
+    pub tls: bool,
+    pub limit: f64,
+    pub bases: &'a [Subject],
+}
+
+/// The middle and the ends of some rounds.
+#[derive(Clone, Copy)]
+pub(super) struct Spread {
+    pub median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    pub(super) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |i: usize| values.get(i).copied().unwrap_or(f64::NAN);
+        let last = values.len().saturating_sub(1);
+        Self { median: at(last / 2), min: at(0), max: at(last) }
+    }
+}
+
+impl std::fmt::Display for Spread {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:.2} ({:.2}..{:.2})", self.median, self.min, self.max)
+    }
+}
+
+impl Bars {
+    /// CPU per message of all subjects over that of the cheaper denominator.
+    pub(super) fn interleave(&self, case: Case<'_>, stage: &Stage) -> Result<Value, String> {
+        let bases = case.bases;
+        let subjects: Vec<Subject> = bases.iter().chain(&self.subjects).copied().collect();
+        let mut running: Vec<Option<Running>> = subjects.iter().map(|_| None).collect();
+        let mut rows: Vec<Vec<Value>> = subjects.iter().map(|_| Vec::new()).collect();
+        let mut stage = stage.clone();
+        // Who knows nothing says as many octets as the first who does, so that one comes first.
+        let order: Vec<usize> = match case.work {
+            Work::Chat { .. } => (0..subjects.len()).collect(),
+            _ => (bases.len()..subjects.len()).chain(0..bases.len()).collect(),
+        };
+        for _ in 0..self.rounds() {
+            for &at in &order {
+                let subject = subjects[at];
+                self.stand(case, subject, &mut running[at], &stage)?;
+                if let Some(server) = &running[at] {
+                    let row = self.load(case, subject, server, &stage)?;
+                    if stage.octets == 0 {
+                        stage.octets = octets(&row);
+                    }
+                    rows[at].push(row);
+                }
+                if subject.is_bare() {
+                    running[at] = None;
+                }
+            }
+        }
+        let base = (0..bases.len())
+            .min_by(|&a, &b| cost(&rows[a]).median.total_cmp(&cost(&rows[b]).median))
+            .ok_or("nothing to divide by")?;
+        for (subject, rows) in subjects.iter().zip(&rows) {
+            say(&describe(*subject, rows))?;
+        }
+        let told = match case.work {
+            Work::Logins { cold: true } => format!("; {KEY_TYPE}, cold store"),
+            Work::Logins { cold: false } => format!("; {KEY_TYPE}, warm store"),
+            Work::Chat { .. } | Work::Presence { .. } => String::new(),
+        };
+        for at in bases.len()..subjects.len() {
+            let each = |row: &Value| number(row, "/server/cpu_ns_per_message");
+            let pairs = rows[at].iter().zip(&rows[base]);
+            let ratio = Spread::of(pairs.map(|(a, b)| each(a) / each(b)).collect());
+            let valid = is_valid(&rows[at]) && is_valid(&rows[base]);
+            let verdict = verdict(ratio.median <= case.limit, valid);
+            let (bar, limit) = (case.bar.name(), case.limit);
+            let (name, base) = (subjects[at].name(), subjects[base].name());
+            say(&format!("{bar} {ratio} bar {limit:.2} {verdict} ({name} / {base}{told})"))?;
+        }
+        let named = subjects.iter().zip(rows).map(|(s, r)| (s.name().to_owned(), json!(r)));
+        Ok(Value::Object(named.collect()))
+    }
+
+    /// Sees to it that a server runs and that what the work needs is there.
+    fn stand(
+        &self,
+        case: Case<'_>,
+        subject: Subject,
+        server: &mut Option<Running>,
+        stage: &Stage,
+    ) -> Result<(), String> {
+        if let Some(server) = server {
+            // A store is cold for a process that has read nothing of it.
+            return if case.work == (Work::Logins { cold: true }) {
+                server.again()
+            } else {
+                Ok(())
+            };
+        }
+        let cores = if subject.is_bare() { "0" } else { &stage.cores };
+        let stage = Stage { cores: cores.to_owned(), ..stage.clone() };
+        let mut started = servers::start(subject, case.tls, &stage)?;
+        match case.work {
+            Work::Presence { .. } if !subject.is_bare() && !subject.has_rosters() => {
+                let mut command = self.generator("rosters", case, subject, &started)?;
+                command.args(["--presentities", &self.presentities.to_string()]);
+                say(&format!("  {:<13} subscriptions {}", subject.name(), result_of(command)?))?;
+            }
+            Work::Logins { cold } if !subject.is_bare() => {
+                // Everybody once, so that the generator has salted every password.
+                let mut command = self.generator("logins", case, subject, &started)?;
+                command.args(["--concurrent", &self.concurrent.to_string(), "--once"]);
+                command.args(["--warmup", "0", "--window", "600", "--kept"]).arg(&started.kept);
+                result_of(command)?;
+                if cold {
+                    started.again()?;
+                }
+            }
+            _ => {}
+        }
+        *server = Some(started);
+        Ok(())
+    }
+
+    /// One round of load on one server.
+    fn load(
+        &self,
+        case: Case<'_>,
+        subject: Subject,
+        on: &Running,
+        stage: &Stage,
+    ) -> Result<Value, String> {
+        let what = match (case.work, subject.is_bare()) {
+            (Work::Chat { .. }, true) => "raw",
+            (Work::Chat { .. }, false) => "chat",
+            (Work::Presence { .. }, true) => "raw-fanout",
+            (Work::Presence { .. }, false) => "fanout",
+            (Work::Logins { .. }, _) => "logins",
+        };
+        let mut command = self.generator(what, case, subject, on)?;
+        let (mut warmup, mut window) = if self.quick { ("0.5", "3") } else { ("2", "10") };
+        match case.work {
+            Work::Chat { managed, by_lot } => {
+                command.args(["--outstanding", &self.outstanding.to_string()]);
+                if managed && !subject.is_bare() {
+                    command.arg("--managed");
+                }
+                if by_lot && !subject.is_bare() {
+                    command.args(["--random-pairs", "7"]);
+                }
+            }
+            Work::Presence { together } => {
+                let in_flight = if together { self.presentities } else { self.in_flight };
+                command.args(["--presentities", &self.presentities.to_string()]);
+                command.args(["--in-flight", &in_flight.to_string()]);
+                if together {
+                    command.arg("--together");
+                }
+                if subject.is_bare() && stage.octets > 0 {
+                    command.args(["--bytes", &stage.octets.to_string()]);
+                }
+            }
+            Work::Logins { cold } => {
+                command.args(["--concurrent", &self.concurrent.to_string()]);
+                command.arg("--kept").arg(&on.kept);
+                if cold && !subject.is_bare() {
+                    command.arg("--once");
+                    // From the first login on; the last one ends it.
+                    (warmup, window) = ("0", "600");
+                }
+            }
+        }
+        command.args(["--warmup", warmup, "--window", window, "--server-core", "0"]);
+        command.args(["--server-pid", &on.pid().to_string()]);
+        if let Some(counters) = &on.counters {
+            command.arg("--server-counters").arg(counters);
+        }
+        let before = on.turns();
+        let mut row = result_of(command).map_err(|e| format!("{}: {e}", subject.name()))?;
+        if let (Some(before), Some(after)) = (before, on.turns()) {
+            // Over the whole run, logins included: a little below what the window had.
+            let turns = (after.1 - before.1).max(1.0);
+            row["server"]["messages_per_turn"] = json!((after.0 - before.0) / turns);
+        }
+        if let Work::Logins { .. } = case.work {
+            row["key"] = json!(KEY_TYPE);
+        }
+        Ok(row)
+    }
+
+    /// The load generator for one kind of work, told where to go.
+    fn generator(
+        &self,
+        what: &str,
+        case: Case<'_>,
+        subject: Subject,
+        on: &Running,
+    ) -> Result<Command, String> {
+        let mut command = Command::new(beside("tandem-loadgen")?);
+        command.arg(what);
+        place(&mut command, subject, case.tls, on, self.users(case.bar));
+        if let Work::Logins { .. } = case.work {
+            // The scripted server has users too: it takes everybody.
+            if subject.is_bare() {
+                command.args(["--domain", DOMAIN]);
+            }
+            command.args(["--sasl", "scram-sha256"]);
+        }
+        Ok(command)
+    }
+}
+
+/// Tells the load generator where the server is and who its clients are.
+pub(super) fn place(on: &mut Command, subject: Subject, tls: bool, at: &Running, clients: usize) {
+    let target = if tls { at.tls } else { at.plain };
+    on.args(["--core", "1", "--target", &target.to_string()]);
+    on.args(["--clients", &clients.to_string()]);
+    on.args(["--tls", if tls { "direct" } else { "none" }]);
+    if !subject.is_bare() {
+        on.args(["--domain", DOMAIN]);
+    }
+}
+
+fn result_of(mut command: Command) -> Result<Value, String> {
+    let done = command.stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
+    serde_json::from_slice(&done.stdout).map_err(|_| "the load generator gave no result".to_owned())
+}
+
+/// What one delivery or one login was in octets.
+fn octets(row: &Value) -> usize {
+    let of = |at: &str| row.pointer(at).and_then(Value::as_f64);
+    of("/octets_each").or_else(|| of("/octets_in_each")).unwrap_or(0.0).round() as usize
+}
+
+fn cost(rows: &[Value]) -> Spread {
+    Spread::of(rows.iter().map(|r| number(r, "/server/cpu_ns_per_message")).collect())
+}
+
+fn number(row: &Value, at: &str) -> f64 {
+    row.pointer(at).and_then(Value::as_f64).unwrap_or(f64::NAN)
+}
+
+/// A closed-loop round counts if the server never waited for work and nothing went wrong. Its
+/// busiest thread wanted the core all the time, or its threads together had it.
+fn is_valid(rows: &[Value]) -> bool {
+    rows.iter().all(|r| {
+        let share = number(r, "/server/wanted_core").max(number(r, "/server/busy_all_threads"));
+        share >= BUSY_MIN && r["sound"] == json!(true)
+    })
+}
+
+pub(super) fn verdict(holds: bool, valid: bool) -> &'static str {
+    match (valid, holds) {
+        (false, _) => "invalid",
+        (true, true) => "holds",
+        (true, false) => "MISSED",
+    }
+}
+
+fn describe(subject: Subject, rows: &[Value]) -> String {
+    let of = |at: &str| Spread::of(rows.iter().map(|r| number(r, at)).collect()).median;
+    let unsound = rows.iter().filter(|r| r["sound"] != json!(true)).count();
+    let each = of("/presences_per_read");
+    let each = if each.is_nan() { String::new() } else { format!("  {each:.1} presences a read") };
+    format!(
+        "  {:<13} {:6.2} us/message ({:.2}..{:.2})  core {:.0} % (all threads {:.0} %), \
+         wanted {:.0} %  {:.1} messages/turn  {:.0} sleeps, {:.0} preempted  \
+         generator {:.2} us{each}  unsound {unsound}",
+        subject.name(),
+        cost(rows).median / 1e3,
+        cost(rows).min / 1e3,
+        cost(rows).max / 1e3,
+        of("/server/busy") * 100.0,
+        of("/server/busy_all_threads") * 100.0,
+        of("/server/wanted_core") * 100.0,
+        of("/server/messages_per_turn"),
+        of("/server/sleeps"),
+        of("/server/preempted"),
+        of("/generator/cpu_ns_per_message") / 1e3,
+    )
+}
