@@ -195,6 +195,8 @@ pub fn render(request: &Request, response: &Response, format: Format) -> String 
     let mut text = String::new();
     let result = &response.result;
     match request {
+        // Nothing but the refusal.
+        _ if result.is_null() => {}
         Request::Status => {
             pairs(&mut text, result);
             table(&mut text, result, &["shard", "state", "answered_ms_ago"]);
@@ -336,6 +338,13 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("KIND    FAR"));
         assert_eq!(lines[0].find("FAR"), lines[2].find("romeo"));
+    }
+
+    #[test]
+    fn a_refusal_shows_no_empty_table() {
+        let request = Request::UserList { after: String::new(), limit: 10 };
+        let text = render(&request, &Response::refused("busy", "try again"), Format::Text);
+        assert_eq!(text, "busy: try again\n");
     }
 
     #[test]
