@@ -64,6 +64,8 @@ pub struct Mailbox {
     pub messages: u32,
     /// On the way into the store.
     pub storing: u32,
+    /// Of these, messages that a resource has already been handed.
+    pub spilling: u32,
     /// The number that the next one gets.
     pub next: u64,
     /// Some are being fetched.
@@ -284,9 +286,11 @@ impl<K: Copy + PartialEq> Home<K> {
 }
 
 impl Mailbox {
-    /// Something waits or is on its way: a new message must not overtake it.
+    /// Something waits in the store, or is on its way there or from there: a new message must not
+    /// overtake it. What a resource was handed is before it in any case.
     pub fn is_open(&self) -> bool {
-        self.messages > 0 || self.storing > 0
+        let out = u32::try_from(self.out.len()).unwrap_or(u32::MAX);
+        self.messages > out || self.storing > self.spilling || self.fetching
     }
 
     /// Something is under way between us and the store, or a resource.

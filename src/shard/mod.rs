@@ -32,6 +32,7 @@ mod post;
 mod presence;
 mod random;
 mod report;
+mod resume;
 mod roster;
 mod rules;
 mod services;

@@ -4,7 +4,7 @@
 //! XEP-0198, 5. A session is of the home shard. While it is detached its resource stays bound and as
 //! available as it was; the resource's key names the session instead of a connection. Messages that
 //! come for it are to be stored at once, questions keep their time and are returned after it, presence
-//! is conflated. A session is **not** resumed on another node, nor after a restart.
+//! is conflated. How another connection goes on with it is in `resume.rs`.
 
 use std::collections::VecDeque;
 
@@ -14,18 +14,17 @@ use crate::limits::{
     IN_FLIGHT_TIME_MAX, SESSION_TIME_MAX, SESSIONS_REMEMBERED_MAX, UNACKED_HIGH_BYTES,
     UNACKED_STANZAS_MAX,
 };
-use crate::route::shard_of;
 use crate::shard::account::Outcome;
-use crate::shard::conn::{Arrival, Bound, Conn, Role};
+use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Carry, reread};
-use crate::shard::kernel::{ConnId, ShardId};
+use crate::shard::kernel::ConnId;
 use crate::shard::outbox::Unacked;
 use crate::shard::sm::Inbound;
 use crate::shard::{Shard, Timer};
 use crate::stdx::{Bounded, Map};
 use crate::time::Moment;
-use crate::xmpp::fault::{StanzaFault, StreamFault};
-use crate::xmpp::sm::{self, Input, Managed, SessionId};
+use crate::xmpp::fault::StanzaFault;
+use crate::xmpp::sm::{Input, Managed, SessionId};
 
 /// A client's session: it outlives its connection.
 #[derive(Debug)]
@@ -37,17 +36,17 @@ pub(crate) struct Session {
     /// Its connection, or what stands for it while there is none.
     pub(crate) key: ConnId,
     pub(crate) inbound: Inbound,
-    detached: Option<Box<Detached>>,
+    pub(super) detached: Option<Box<Detached>>,
 }
 
 /// What a session without a connection holds.
 #[derive(Debug)]
-struct Detached {
+pub(super) struct Detached {
     /// The client's count of what it has handled (mod 2^32).
-    acked: u32,
+    pub(super) acked: u32,
     /// So many of `queue` have been sent to it, from the first on.
-    sent: usize,
-    queue: VecDeque<Held>,
+    pub(super) sent: usize,
+    pub(super) queue: VecDeque<Held>,
     bytes: usize,
     /// Then it ends.
     until: Moment,
@@ -57,14 +56,14 @@ struct Detached {
 
 /// A stanza that waits for the client.
 #[derive(Debug)]
-struct Held {
+pub(super) struct Held {
     /// On whose account; `None`: on nobody's any more.
-    origin: Option<Origin>,
-    since: Moment,
+    pub(super) origin: Option<Origin>,
+    pub(super) since: Moment,
     /// Which presence it replaces, if it is one that only tells: by sender and receiver.
     presence: Option<Box<str>>,
     /// Empty: it went another way, and only its place is left.
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
 }
 
 /// All sessions of a shard.
@@ -73,7 +72,7 @@ pub(crate) struct Sessions {
     all: Map<u32, Box<Session>>,
     /// The number of the last one.
     last: u32,
-    detached: u64,
+    pub(super) detached: u64,
     /// Ended ones that a client may still ask for.
     remembered: Bounded<Remembered>,
     /// Connections that may be read again.
@@ -91,7 +90,7 @@ struct Remembered {
 const DETACHED: u32 = u32::MAX;
 
 /// What stands for the connection of a detached session.
-fn key_of(stream: u32) -> ConnId {
+pub(super) fn key_of(stream: u32) -> ConnId {
     ConnId { index: DETACHED, generation: stream }
 }
 
@@ -178,7 +177,7 @@ impl Sessions {
     }
 
     /// What an ended session had handled, for its own user.
-    fn recall(&self, id: SessionId, user: &str) -> Option<u32> {
+    pub(super) fn recall(&self, id: SessionId, user: &str) -> Option<u32> {
         self.remembered
             .iter()
             .rev()
@@ -333,7 +332,7 @@ impl Shard {
         detached.push(Held { origin: None, since, presence, text: text.to_vec() });
     }
 
-    fn detached_of(&mut self, key: ConnId) -> Option<(u32, &mut Detached)> {
+    pub(super) fn detached_of(&mut self, key: ConnId) -> Option<(u32, &mut Detached)> {
         let stream = stream_of(key)?;
         Some((stream, self.sessions.get_mut(stream)?.detached.as_deref_mut()?))
     }
@@ -418,96 +417,6 @@ impl Shard {
             self.end_session(stream);
         }
         oldest.is_some()
-    }
-}
-
-/// Another connection takes it over.
-impl Shard {
-    /// `<resume/>` from a client that has logged in: its home shard decides.
-    pub(super) fn resume_requested(&mut self, conn: &mut Conn, previd: &str, handled: u32) {
-        let Role::Login(login) = &conn.role else { return };
-        let Some(user) = login.user.as_ref().filter(|_| login.may_bind()) else {
-            return self.stream_fault(conn, StreamFault::NotAuthorized);
-        };
-        let home = ShardId(shard_of(user.slot(), self.settings.shards));
-        let Some(id) = SessionId::parse(previd) else {
-            self.counters.sessions_unknown += 1;
-            return self.management_failed(conn.id, StanzaFault::ItemNotFound, None);
-        };
-        if home == self.id {
-            self.resume(conn, id, handled);
-        } else {
-            conn.parked = true;
-            conn.moving = Some(Box::new((home, Arrival::Resume(id, handled))));
-        }
-    }
-
-    /// On the home shard: the session goes on here, or the client is told to bind.
-    pub(super) fn resume(&mut self, conn: &mut Conn, id: SessionId, handled: u32) {
-        conn.parked = false;
-        let Role::Login(login) = &mut conn.role else { return };
-        let Some(bare) = login.user.as_ref().map(|user| user.bare().to_owned()) else { return };
-        let lang = login.lang.take();
-        let known = self.sessions.get(id.stream).filter(|it| {
-            let same = it.id == id && it.address.bare() == bare;
-            same && it.state.handle(Input::Taken).is_ok()
-        });
-        let Some(key) = known.map(|it| it.key) else {
-            self.counters.sessions_unknown += 1;
-            let handled = self.sessions.recall(id, &bare);
-            return self.management_failed(conn.id, StanzaFault::ItemNotFound, handled);
-        };
-        self.take_from(key);
-        let Some((stream, detached)) = self.detached_of(key_of(id.stream)) else { return };
-        let Ok(more) = sm::advance(detached.acked, handled, detached.sent as u32) else {
-            let sent = detached.acked.wrapping_add(detached.sent as u32);
-            return self.handled_too_high(conn, handled, sent);
-        };
-        let Some(session) = self.sessions.get_mut(stream) else { return };
-        let Some(mut detached) = session.detached.take() else { return };
-        session.state = Managed::On(true);
-        session.key = conn.id;
-        session.inbound.resumed();
-        let (address, counted) = (session.address.clone(), session.inbound.handled());
-        self.sessions.detached -= 1;
-        self.counters.sessions_resumed += 1;
-        self.home.rekey(&bare, key_of(stream), conn.id);
-        let copied = self.is_copied(&bare, conn.id);
-        let blocks = self.has_blocks(&bare);
-        conn.role = Role::Bound(Box::new(Bound { address, lang, copied, stream, blocks }));
-        self.write(conn.id, |out| sm::resumed(&id.to_string(), counted, out));
-        for held in detached.queue.drain(..more as usize) {
-            self.outcome(held.origin, Outcome::Delivered);
-        }
-        self.send_again(conn.id, handled, &detached);
-        self.stream_from_now(conn);
-    }
-
-    /// Its old connection, if there still is one, ends with `conflict` (XEP-0198, 5).
-    fn take_from(&mut self, key: ConnId) {
-        // Its state is not resumed (XEP-0352, 5): what was held belongs to the session.
-        self.client_active(key);
-        let unacked = self.conns.outbox(key).and_then(|outbox| outbox.take_managed());
-        let Some(mut old) = self.conns.take(key) else { return };
-        self.detach(&mut old, unacked, false);
-        self.stream_fault(&mut old, StreamFault::Conflict);
-        self.conns.put_back(old);
-    }
-
-    /// What the client did not acknowledge, in the order in which it was first written.
-    fn send_again(&mut self, id: ConnId, acked: u32, detached: &Detached) {
-        let now = self.now.moment;
-        let Some(outbox) = self.conns.outbox(id) else { return };
-        outbox.manage(acked, now);
-        for held in detached.queue.iter().filter(|it| !it.text.is_empty()) {
-            outbox.buffer().extend_from_slice(&held.text);
-            let is_open = held.origin.is_some_and(|it| it.row().is_none());
-            let since = if is_open { held.since } else { now };
-            outbox.stanza(held.text.len(), held.origin, since);
-        }
-        if outbox.is_owing() {
-            self.watch_outbox(id);
-        }
     }
 }
 

@@ -56,16 +56,21 @@ impl Shard {
             return None;
         }
         self.counters.spilled += 1;
+        if let Some(account) = self.home.account_mut(user.bare()) {
+            account.mailbox.spilling += 1;
+        }
         Some(Origin::stored(row))
     }
 
     /// The store has it under that number, or can't have it.
     fn spilled(&mut self, row: Key, user: &Address, done: Result<u64, Unavailable>, text: &[u8]) {
+        if let Some(account) = self.home.account_mut(user.bare()) {
+            account.mailbox.spilling = account.mailbox.spilling.saturating_sub(1);
+        }
         let Some(it) = self.rows.out.get_mut(row) else {
             // It was delivered meanwhile, or returned.
             if let Ok(number) = done {
-                let gone = vec![Change::RemoveMessages(vec![number])];
-                self.commit_aside(user, gone, Box::new(|_, _| {}));
+                self.remove_row(user, number);
             }
             return;
         };
@@ -88,6 +93,21 @@ impl Shard {
             }
             Err(Unavailable) => it.spill = Spill::Refused(origin),
         }
+    }
+
+    fn remove_row(&mut self, user: &Address, number: u64) {
+        if let Some(account) = self.home.account_mut(user.bare()) {
+            account.mailbox.out.push(number);
+        }
+        let owner = user.clone();
+        let after = move |shard: &mut Self, _: Result<(), Unavailable>| {
+            if let Some(account) = shard.home.account_mut(owner.bare()) {
+                account.mailbox.out.retain(|it| *it != number);
+            }
+            shard.rests(owner.bare());
+        };
+        let gone = vec![Change::RemoveMessages(vec![number])];
+        self.commit_aside(user, gone, Box::new(after));
     }
 
     /// Messages in this outbox that nobody has acknowledged for too long are stored.

@@ -6,6 +6,7 @@
 mod actors;
 mod control;
 mod homes;
+mod cuts;
 mod kernel;
 mod random;
 mod scene;
@@ -87,6 +88,30 @@ fn seeds(variable: &str, count: u64, rage: impl Fn(u64) -> Result<(), String>) {
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// A thousand cuts and more, or those of `CUTS_SEED`.
+#[test]
+fn cuts() {
+    let seeds = match std::env::var("CUTS_SEED").ok().and_then(|seed| seed.parse::<u64>().ok()) {
+        Some(seed) => seed..seed + 1,
+        None => 1..81,
+    };
+    let (mut failures, mut sums) = (Vec::new(), [0; 3]);
+    let all = seeds.end - seeds.start > 1;
+    for seed in seeds {
+        match catch_unwind(AssertUnwindSafe(|| cuts::cut(seed))) {
+            Ok(Ok(counts)) => sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count),
+            Ok(Err(why)) => failures.push(format!("CUTS_SEED={seed}: {why}")),
+            Err(panic) => failures.push(format!("CUTS_SEED={seed}: {}", said(&*panic))),
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    let [cuts, swallowed, stored] = sums;
+    eprintln!(
+        "{cuts} cuts: 0 lost, 0 doubled, order kept; {swallowed} heard again, {stored} stored"
+    );
+    assert!(!all || cuts >= 1_000 && swallowed > 100 && stored > 100, "too few of something");
 }
 
 /// What a panic said.
