@@ -1,8 +1,9 @@
 //! Whom a user has blocked: nothing of them arrives, nothing goes to them.
 //!
 //! XEP-0191. The user himself and his server can't be blocked: a domain's rule leaves both alone.
-//! Users without rules, nearly all, pay a look into their account inbound and a flag outbound. The
-//! changes are made in `rules.rs`; reports of spam (XEP-0377) are **not** taken.
+//! Users without rules, nearly all, pay one test inbound (`home::Habits`) and one outbound
+//! (`Bound::blocks`). The changes are made in `rules.rs`; reports of spam (XEP-0377) are **not**
+//! taken.
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
@@ -60,6 +61,18 @@ impl Shard {
             Kind::Message | Kind::Iq => self.bounce(carry, StanzaFault::ServiceUnavailable),
         }
         true
+    }
+
+    /// A message that was stored before its sender was blocked: it is taken away unread.
+    pub(super) fn blocked_stored(&mut self, carry: &Carry<'_>) -> bool {
+        let Some(account) = self.home.account(carry.to.bare()) else { return false };
+        let blocked =
+            account.privacy.is_blocked(carry.from) && !self.is_beyond(carry.to, carry.from);
+        if blocked {
+            self.counters.blocked_in += 1;
+            self.outcome(carry.origin, Outcome::ByRule);
+        }
+        blocked
     }
 
     /// A stanza of a client with rules to somebody whom its user blocks: it comes back (XEP-0191,

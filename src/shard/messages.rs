@@ -147,6 +147,9 @@ impl Shard {
                     Purpose::Chat => Purpose::Chat,
                     _ => Purpose::Normal,
                 };
+                if shard.blocked_stored(carry) {
+                    return;
+                }
                 match shard.whom(carry, purpose) {
                     Delivery::To(Receivers::One(id)) => shard.hand_to(id, carry),
                     Delivery::To(Receivers::Several(ids)) => shard.hand_to_all(&ids, carry),
