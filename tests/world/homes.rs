@@ -120,7 +120,7 @@ impl Storm {
             (Some(life), 37..67) => self.subscription(life, what),
             (Some(life), 67..75) if chair < USERS.len() => self.edit(life),
             (Some(life), 75..80) => self.end(chair, life, what),
-            (_, 80..84) if !self.gentle => self.fail(what),
+            (_, 80..85) if !self.gentle => self.fail(what),
             (_, 85..90) => self.world.advance(Duration::from_secs(self.random.below(8))),
             _ => {}
         }
@@ -196,9 +196,8 @@ impl Storm {
     fn available(&mut self, life: usize) {
         let word = self.word();
         let priority = self.random.below(4) as i64 - 1;
-        let text = format!(
-            "<presence><status>{word}</status><priority>{priority}</priority></presence>"
-        );
+        let text =
+            format!("<presence><status>{word}</status><priority>{priority}</priority></presence>");
         self.lives[life].status = Some(word);
         self.say(life, &text, None);
     }
@@ -380,7 +379,8 @@ impl Storm {
 
     /// Each client that is available sees the resources of those who let it, and of nobody else.
     fn check_views(&self) -> Result<(), String> {
-        let there: Vec<&Life> = self.chairs.iter().flatten().map(|life| &self.lives[*life]).collect();
+        let there: Vec<&Life> =
+            self.chairs.iter().flatten().map(|life| &self.lives[*life]).collect();
         let mut wrong = Vec::new();
         for life in there.iter().filter(|life| life.status.is_some()) {
             let mut wanted = BTreeMap::new();
