@@ -115,6 +115,8 @@ pub const LATER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Below this an outbox has room again: a paused reader goes on.
 pub const OUTBOX_LOW_BYTES: usize = 65_536;
+/// Above this, behind a send that is out, presence is held, the newest of each sender.
+pub const OUTBOX_SLOW_BYTES: usize = 16_384;
 /// Above this messages for a receiver go another way, and its own stream is not read.
 pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// Never more than this: a stanza is added only below the high mark, and what a resumed session

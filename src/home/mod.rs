@@ -31,6 +31,8 @@ pub struct Home<K> {
     users: Map<Box<str>, User<K>>,
     /// Users with a bound resource.
     online: usize,
+    /// Counts up whenever what a watcher's presence goes by may have changed.
+    changes: u64,
 }
 
 /// One account.
@@ -128,7 +130,17 @@ pub struct TooMany;
 impl<K: Copy + PartialEq> Home<K> {
     /// `seed` makes the table's order unguessable for those who choose the names.
     pub fn new(seed: u64) -> Self {
-        Self { users: Map::seeded(seed), online: 0 }
+        Self { users: Map::seeded(seed), online: 0, changes: 1 }
+    }
+
+    /// Differs when a resource has become available or has gone, or a user's rules are others.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// One of these has happened, outside of here.
+    pub fn changed(&mut self) {
+        self.changes += 1;
     }
 
     /// Users with a bound resource.
@@ -177,6 +189,7 @@ impl<K: Copy + PartialEq> Home<K> {
     pub fn loaded(&mut self, bare: &str, record: Record) {
         if let Some(user) = self.users.get_mut(bare) {
             user.account = Some(Box::new(Account::new(record)));
+            self.changes += 1;
         }
     }
 
@@ -239,6 +252,7 @@ impl<K: Copy + PartialEq> Home<K> {
             wants_blocks: false,
         };
         self.load(bare);
+        self.changes += 1;
         let Some(user) = self.users.get_mut(bare) else { return Err(TooMany) };
         if let Some(old) = user.resources.iter_mut().find(|r| *r.name == *resource) {
             return Ok(Some(std::mem::replace(old, fresh)));
@@ -254,6 +268,7 @@ impl<K: Copy + PartialEq> Home<K> {
     /// The connection is gone: its resource too. `None` if another one has taken its place. The
     /// user stays until [`Home::forget`].
     pub fn unbind(&mut self, bare: &str, key: K) -> Option<Resource<K>> {
+        self.changes += 1;
         let user = self.users.get_mut(bare)?;
         let index = user.resources.iter().position(|r| r.key == key)?;
         let gone = user.resources.remove(index);
@@ -265,6 +280,7 @@ impl<K: Copy + PartialEq> Home<K> {
     pub fn rekey(&mut self, bare: &str, old: K, new: K) {
         if let Some(resource) = self.resource_mut(bare, old) {
             resource.key = new;
+            self.changed();
         }
     }
 

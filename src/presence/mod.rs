@@ -9,4 +9,4 @@ mod audience;
 mod watchers;
 
 pub use audience::{Audience, Share};
-pub use watchers::Watchers;
+pub use watchers::{Set, Watchers};

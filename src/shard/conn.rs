@@ -103,6 +103,11 @@ impl Conn {
         }
     }
 
+    /// Nothing about it waits for a send to be done.
+    pub(crate) fn is_at_ease(&self) -> bool {
+        self.streaming && !self.choked && self.closing.is_none() && self.moving.is_none()
+    }
+
     /// What it says is not listened to any more.
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()

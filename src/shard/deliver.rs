@@ -161,7 +161,7 @@ impl Shard {
         if first {
             self.dirty.push(id);
         }
-        if outbox.idle {
+        if outbox.is_idle() || (carry.kind == Kind::Presence && outbox.grows_slow()) {
             return self.put_into_idle(id, carry);
         }
         if !outbox.has_room() {

@@ -6,6 +6,7 @@
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
+use crate::home::Account;
 use crate::presence::Audience;
 use crate::route::shard_of;
 use crate::shard::Shard;
@@ -149,49 +150,46 @@ impl Shard {
 
     /// Into the outboxes of all watchers of this shard that are available.
     fn expand(&mut self, presentity: &str, version: u64, whole: &[u8]) {
-        let at = 1 + read::name_of(whole).len();
-        let Some((head, tail)) = whole.split_at_checked(at) else { return };
-        let mut scratch = String::new();
-        let Ok(from) = AddressRef::parse(presentity, &mut scratch) else { return };
-        let Some(watchers) = self.watchers.get(presentity, version) else { return };
-        let (mut told, mut held, mut watched) = (0, Vec::new(), Vec::new());
-        for watcher in watchers {
-            let Some((account, resources)) = self.home.watcher(watcher) else { continue };
-            if account.privacy.is_blocked(from) {
+        let Some(target) = Target::of(whole) else { return };
+        let home = &self.home;
+        let Some(set) = self.watchers.get(presentity, version) else { return };
+        let (mut told, mut aside, mut watched) = (0, Vec::new(), Vec::new());
+        let targets = set.targets(home.changes(), |watcher, found| {
+            let Some((account, resources)) = home.watcher(watcher) else { return };
+            let ruled = !account.privacy.is_empty();
+            for resource in resources.iter().filter(|r| r.available.is_some()) {
+                found((resource.key, ruled));
+            }
+        });
+        for (watcher, (key, ruled)) in targets {
+            if *ruled && home.watcher(watcher).is_some_and(|it| target.is_blocked(it.0)) {
                 continue;
             }
-            for resource in resources.iter().filter(|r| r.available.is_some()) {
-                let Some((outbox, first)) =
-                    self.conns.outbox_for_writing(resource.key, &mut self.buffers)
-                else {
-                    held.push((resource.key, watcher.clone()));
-                    continue;
-                };
-                if first {
-                    self.dirty.push(resource.key);
-                }
-                if outbox.idle {
-                    held.push((resource.key, watcher.clone()));
-                    continue;
-                }
-                if !outbox.has_room() {
-                    self.counters.outbox_full += 1;
-                    continue;
-                }
-                let out = outbox.buffer();
-                let start = out.len();
-                put_addressed(head, watcher, tail, out);
-                let length = out.len() - start;
-                if outbox.stanza(length, None, self.now.moment) {
-                    watched.push(resource.key);
-                }
-                told += 1;
+            let Some((outbox, first)) = self.conns.outbox_for_writing(*key, &mut self.buffers)
+            else {
+                aside.push((*key, watcher.to_owned()));
+                continue;
+            };
+            if first {
+                self.dirty.push(*key);
             }
+            if outbox.is_idle() || outbox.grows_slow() {
+                aside.push((*key, watcher.to_owned()));
+                continue;
+            }
+            let out = outbox.buffer();
+            let start = out.len();
+            target.write(watcher, out);
+            let length = out.len() - start;
+            if outbox.stanza(length, None, self.now.moment) {
+                watched.push(*key);
+            }
+            told += 1;
         }
         self.counters.presences_told += told;
-        for (key, watcher) in held {
+        for (key, watcher) in aside {
             let mut text = Vec::new();
-            put_addressed(head, &watcher, tail, &mut text);
+            target.write(&watcher, &mut text);
             self.tell(key, &text);
         }
         for key in watched {
@@ -225,8 +223,28 @@ impl Shard {
     }
 }
 
-fn put_addressed(head: &[u8], to: &str, tail: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(head);
-    write::attr("to", to, out);
-    out.extend_from_slice(tail);
+/// A presence stanza without `to`, ready to be told to many.
+struct Target<'a> {
+    /// Up to the end of the root's name.
+    head: &'a [u8],
+    tail: &'a [u8],
+    from: Option<Address>,
+}
+
+impl<'a> Target<'a> {
+    fn of(whole: &'a [u8]) -> Option<Self> {
+        let (head, tail) = whole.split_at_checked(1 + read::name_of(whole).len())?;
+        let from = read::attr_of(whole, b"from").and_then(|it| Address::parse(&it).ok());
+        Some(Self { head, tail, from })
+    }
+
+    fn is_blocked(&self, watcher: &Account) -> bool {
+        self.from.as_ref().is_some_and(|from| watcher.privacy.is_blocked(from.view()))
+    }
+
+    fn write(&self, to: &str, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.head);
+        write::attr("to", to, out);
+        out.extend_from_slice(self.tail);
+    }
 }

@@ -242,6 +242,11 @@ impl Shard {
         match (job, answer) {
             (Job::Load(user), Stored::Loaded(record)) => self.record_loaded(&user, record),
             (Job::Commit { user, changes, gated, after }, Stored::Committed(Ok(()))) => {
+                let is_rule =
+                    |it: &Change| matches!(it, Change::AddRule(..) | Change::RemoveRule(..));
+                if changes.iter().any(is_rule) {
+                    self.home.changed();
+                }
                 if let Some(account) = self.home.account_mut(user.bare()) {
                     for change in changes {
                         account.apply(change);

@@ -1,8 +1,11 @@
-//! Clients that nobody looks at: what can wait for them waits.
+//! Clients that nobody looks at, or that read slowly: what can wait for them waits.
 //!
 //! XEP-0352. While a client is inactive, presence and chat states are held, the newest of each
 //! sender; anything else brings what is held with it, before it, so that a radio that wakes up gets
 //! all at once. The state belongs to the stream: it is not resumed, and nobody else is shown it.
+//!
+//! The same is done for a client whose outbox grows: its presence is conflated instead of queued, and
+//! follows when it has caught up.
 //!
 //! What is held is on nobody's account any more: that a newer one takes its place is the rule.
 
@@ -12,6 +15,7 @@ use crate::shard::Shard;
 use crate::shard::account::Outcome;
 use crate::shard::deliver::{Carry, Text, reread};
 use crate::shard::kernel::ConnId;
+use crate::shard::outbox::Rest;
 use crate::xmpp::fault::StanzaFault;
 use crate::xmpp::stanza::{self, ChildKind, Stanza};
 
@@ -50,7 +54,7 @@ impl Shard {
     pub(super) fn client_state(&mut self, id: ConnId, inactive: bool) {
         if inactive {
             if let Some(outbox) = self.conns.outbox(id) {
-                outbox.idle = true;
+                outbox.rest.inactive = true;
             }
         } else {
             self.client_active(id);
@@ -60,7 +64,14 @@ impl Shard {
     /// What was held goes out. Also for a stream that ends and whose session shall have it.
     pub(super) fn client_active(&mut self, id: ConnId) {
         let Some(outbox) = self.conns.outbox(id) else { return };
-        if std::mem::take(&mut outbox.idle) {
+        if std::mem::take(&mut outbox.rest) != Rest::default() {
+            self.release(id);
+        }
+    }
+
+    /// A slow client has taken all that waited: what was held meanwhile follows.
+    pub(super) fn caught_up(&mut self, id: ConnId) {
+        if !self.conns.outbox(id).is_some_and(|outbox| outbox.is_idle()) {
             self.release(id);
         }
     }
@@ -130,10 +141,10 @@ impl Shard {
     }
 
     fn as_if_active<T>(&mut self, id: ConnId, work: impl FnOnce(&mut Self) -> T) -> T {
-        let was = self.conns.outbox(id).is_some_and(|outbox| std::mem::take(&mut outbox.idle));
+        let rest = self.conns.outbox(id).map(|outbox| std::mem::take(&mut outbox.rest));
         let done = work(self);
-        if let Some(outbox) = self.conns.outbox(id) {
-            outbox.idle = was;
+        if let (Some(outbox), Some(rest)) = (self.conns.outbox(id), rest) {
+            outbox.rest = rest;
         }
         done
     }

@@ -88,7 +88,7 @@ pub struct Shard {
     /// Users whose stored messages came back to be offered again.
     hungry: Vec<Address>,
     /// Who of this shard's users watches whom.
-    watchers: Watchers,
+    watchers: Watchers<Place>,
     /// Audiences made so far: each gets the next number as its version.
     audiences: u64,
     /// Questions that wait for the store.
@@ -130,6 +130,9 @@ pub struct Shard {
     /// What the pump counted, as of this turn.
     net: NetCounters,
 }
+
+/// Where a watcher's presence goes; true: he has rules, which must be asked.
+type Place = (ConnId, bool);
 
 /// What a timer of the wheel is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

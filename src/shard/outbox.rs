@@ -14,12 +14,21 @@ use std::time::Duration;
 use crate::envelope::Kind;
 use crate::limits::{
     ASK_EVERY, ASK_EVERY_STANZAS, OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES,
-    UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
+    OUTBOX_SLOW_BYTES, UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
 };
 use crate::shard::account::Origin;
 use crate::shard::buffers::Buffers;
 use crate::time::Moment;
 use crate::xmpp::sm::{self, TooHigh};
+
+/// Why a connection is spared what can wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Nobody looks at the client (XEP-0352).
+    pub(super) inactive: bool,
+    /// It reads more slowly than others write.
+    pub(super) slow: bool,
+}
 
 /// The sending half of a connection.
 #[derive(Debug, Default)]
@@ -40,8 +49,8 @@ pub(crate) struct Outbox {
     pub(crate) listed: bool,
     /// Where the far end counts what it handled.
     managed: Option<Box<Managed>>,
-    /// Nobody looks at the client: what can wait is held (`idle`).
-    pub(crate) idle: bool,
+    /// Nobody looks at the client, or it reads slowly: what can wait is held (`idle`).
+    pub(super) rest: Rest,
 }
 
 /// What stream management knows of an outbox.
@@ -153,6 +162,27 @@ impl Outbox {
     /// the acknowledgement must be read.
     pub(crate) fn is_high(&self) -> bool {
         self.waiting.len() >= OUTBOX_HIGH_BYTES
+    }
+
+    /// What can wait for it is held.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.rest != Rest::default()
+    }
+
+    /// So much waits behind a send that presence is better held, where the newest takes the place
+    /// of the one before it.
+    #[inline]
+    pub(super) fn grows_slow(&mut self) -> bool {
+        let slow = (self.sending && self.waiting.len() >= OUTBOX_SLOW_BYTES) || !self.has_room();
+        self.rest.slow |= slow;
+        slow
+    }
+
+    /// All that waited is gone: it is slow no longer. True: something may be held for it.
+    #[inline]
+    pub(super) fn catches_up(&mut self) -> bool {
+        self.waiting.is_empty() && std::mem::take(&mut self.rest.slow)
     }
 
     /// Enough has drained for a paused reader to go on.

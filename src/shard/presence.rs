@@ -46,6 +46,9 @@ impl Shard {
         let before = std::mem::replace(&mut resource.available, available).map(|it| it.priority);
         let directed =
             if is_available { Vec::new() } else { std::mem::take(&mut resource.directed) };
+        if before.is_some() != is_available {
+            self.home.changed();
+        }
         self.outcome(carry.origin, Outcome::Delivered);
         if is_available || before.is_some() {
             self.tell_own(id, &user, &whole, before.is_none());

@@ -330,7 +330,7 @@ impl Shard {
 
     /// A stanza of ours for a client, on nobody's account. One that takes nothing misses it.
     pub(super) fn tell(&mut self, id: ConnId, text: &[u8]) {
-        match self.conns.outbox(id).map(|outbox| (outbox.has_room(), outbox.idle)) {
+        match self.conns.outbox(id).map(|outbox| (outbox.has_room(), outbox.is_idle())) {
             Some((_, true)) => self.tell_idle(id, text),
             Some((true, _)) => self.write_stanza(id, text),
             Some((false, _)) => self.counters.outbox_full += 1,

@@ -211,11 +211,22 @@ impl Shard {
         let Some(outbox) = self.conns.outbox(id) else { return self.buffers.give(buffer) };
         let spare = outbox.sent(buffer);
         let low = outbox.is_low();
+        let caught_up = outbox.catches_up();
         self.buffers.give(spare);
+        if caught_up {
+            self.caught_up(id);
+        }
         if low {
             self.way_has_room(id);
         }
         let more = self.conns.outbox(id).is_some_and(|outbox| outbox.waiting_bytes() > 0);
+        // Nearly always there is nothing more to it.
+        if self.conns.get(id).is_some_and(|conn| conn.is_at_ease()) {
+            if more {
+                self.mark(id);
+            }
+            return;
+        }
         let Some(mut conn) = self.conns.take(id) else { return };
         if low {
             self.unchoke(&mut conn);
