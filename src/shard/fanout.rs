@@ -113,10 +113,10 @@ impl Shard {
             return;
         };
         let Some(account) = self.home.account_mut(user.bare()) else { return };
-        let share = account.audience.as_mut().and_then(|it| it.share_mut(by.0));
-        // Without a share the audience has changed since, and all of it will be told.
-        let Some(share) = share else { return };
-        share.told = false;
+        // If the audience has changed since, it is made anew, and so is told anyway.
+        if let Some(share) = account.audience.as_mut().and_then(|it| it.share_mut(by.0)) {
+            share.told = false;
+        }
         let user = user.to_address();
         let stanzas: Vec<_> = self
             .home
