@@ -5,8 +5,8 @@
 
 mod actors;
 mod control;
-mod homes;
 mod cuts;
+mod homes;
 mod kernel;
 mod random;
 mod scene;

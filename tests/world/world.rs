@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tandem::limits::OUTBOX_BYTES_MAX;
 use tandem::home::subscription::Denial;
+use tandem::limits::OUTBOX_BYTES_MAX;
 use tandem::policy::{PeerAuth, Policy, Rule, Security};
 use tandem::shard::Shard;
 use tandem::shard::kernel::{Engine as _, Order, ShardId, Ticket};
@@ -269,12 +269,7 @@ fn settings(shards: u16, denial: Denial) -> Settings {
         ],
         domains: DOMAINS
             .iter()
-            .map(|n| Domain {
-                name: (*n).to_owned(),
-                plain: false,
-                channel_binding: true,
-                denial,
-            })
+            .map(|n| Domain { name: (*n).to_owned(), plain: false, channel_binding: true, denial })
             .collect(),
         tls,
         policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),
