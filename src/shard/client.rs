@@ -324,18 +324,15 @@ impl Shard {
         if taken.is_err() && self.end_oldest_session(full.bare()) {
             taken = self.home.bind(full.bare(), &resource, conn.id);
         }
-        let replaced = match taken {
-            Err(_) => {
-                self.counters.resources_refused += 1;
-                text.extend_from_slice(b"<iq type='error'");
-                write::attr("id", bind_id, &mut text);
-                text.push(b'>');
-                write::stanza_error(StanzaFault::ResourceConstraint, None, &mut text);
-                text.extend_from_slice(b"</iq>");
-                self.write(conn.id, |out| out.extend_from_slice(&text));
-                return self.close_stream(conn);
-            }
-            Ok(replaced) => replaced,
+        let Ok(replaced) = taken else {
+            self.counters.resources_refused += 1;
+            text.extend_from_slice(b"<iq type='error'");
+            write::attr("id", bind_id, &mut text);
+            text.push(b'>');
+            write::stanza_error(StanzaFault::ResourceConstraint, None, &mut text);
+            text.extend_from_slice(b"</iq>");
+            self.write(conn.id, |out| out.extend_from_slice(&text));
+            return self.close_stream(conn);
         };
         text.extend_from_slice(b"<iq type='result'");
         write::attr("id", bind_id, &mut text);

@@ -335,7 +335,7 @@ fn put_carry(carry: &Carry<'_>, exchange: bool, out: &mut Vec<u8>) -> Result<(),
     out.push(carry.kind as u8);
     out.push(carry.purpose.index());
     // Only whose sender counts pays for the number.
-    let counted = carry.origin.filter(|origin| origin.stream != 0);
+    let counted = carry.origin.filter(|origin| (origin.stream, origin.number) != (0, 0));
     out.push(u8::from(carry.origin.is_some()) + u8::from(counted.is_some()));
     out.extend_from_slice(&carry.origin.map_or(0, |o| o.shard).to_le_bytes());
     if let Some(Origin { stream, number, .. }) = counted {

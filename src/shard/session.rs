@@ -171,7 +171,7 @@ impl Sessions {
             }
             let user = session.address.bare().into();
             let handled = session.inbound.handled();
-            let _ = self.remembered.push(Remembered { id: session.id, user, handled });
+            drop(self.remembered.push(Remembered { id: session.id, user, handled }));
         }
         Some(session)
     }
