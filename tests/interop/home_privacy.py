@@ -103,7 +103,8 @@ def shut(name, far, entry):
         await one.has_not("a text of who is blocked", lambda it: is_text(it, words))
         await one.has_not("presence of who is blocked", lambda it: is_presence(it, other.full, None)
                           and it.xml.findtext("{jabber:client}show") == "dnd")
-        await other.has_not("presence of who blocks", lambda it: is_presence(it, one.full, None))
+        if tandem or jid != other.full:
+            await other.has_not("presence of who blocks", lambda it: is_presence(it, one.full, None))
         await one.ask("set", unblock(jid))
         # 3.4: presence comes back.
         if tandem or jid == other.bare:

@@ -26,7 +26,7 @@ ROOT = HERE.parent.parent
 INSIDE = "TANDEM_INTEROP_INSIDE"
 # The files with scenarios, in the order in which they are played.
 MODULES = ("local", "federation", "hostile", "operators", "home_roster", "home_presence", "home_messages",
-           "home_privacy", "home_services")
+           "home_privacy", "home_services", "resume")
 
 
 def arguments():
@@ -119,6 +119,8 @@ def main():
         far = servers.Prosody(stage, "p.example")
         if options.near == "prosody":
             near = servers.Prosody(stage, "q.example")
+            # A thousand resumptions written down in full take longer than they themselves.
+            near.level = "info"
         else:
             near = servers.Tandem(stage, "t.example", os.path.abspath(options.binary), options.deny_io_uring)
         world = scenarios.World(stage, near, far)

@@ -44,6 +44,7 @@ class Prosody(Server):
     kind = "prosody"
     mechanisms = ("SCRAM-SHA-1",)
     hash_name = "SHA-1"
+    level = "debug"
 
     def plain_domain(self):
         """Where PLAIN is offered, and no channel binding."""
@@ -77,7 +78,7 @@ modules_enabled = {{ "roster", "saslauth", "tls", "disco", "ping", "version", "p
 smacks_hibernation_time = 300; smacks_max_queue_size = 100000
 c2s_require_encryption = true; allow_unencrypted_plain_auth = false
 s2s_require_encryption = true; s2s_secure_auth = {"true" if secure else "false"}
-log = {{ debug = "{folder}/prosody.log" }}
+log = {{ {self.level} = "{folder}/prosody.log" }}
 VirtualHost "{self.domain}"
   ssl = {{ cafile = "{self.stage.ca}"; certificate = "{folder}/certs/{self.domain}.crt";
     key = "{folder}/certs/{self.domain}.key" }}
