@@ -26,7 +26,7 @@ ROOT = HERE.parent.parent
 INSIDE = "TANDEM_INTEROP_INSIDE"
 # The files with scenarios, in the order in which they are played.
 MODULES = ("local", "federation", "hostile", "operators", "home_roster", "home_presence", "home_messages",
-           "home_privacy", "home_services", "resume", "kill")
+           "home_privacy", "home_services", "home_federation", "terminal", "forged", "resume", "kill")
 
 
 def arguments():
