@@ -128,7 +128,7 @@ def grows(name, payload, wanted, most):
     async def run(world):
         one, = await cast(world.near, "greta")
         for number in range(most):
-            waiting = [one.make_iq(itype="set") for _ in range(50)]
+            waiting = [one.make_iq(one.new_id(), itype="set") for _ in range(50)]
             answers = []
             for place, it in enumerate(waiting):
                 it.append(ET.fromstring(payload(number * 50 + place)))

@@ -94,7 +94,7 @@ class Resident(Client):
 
     async def ask(self, kind, payload, to=None, seconds=20):
         """An IQ with this payload; the result, or IqError."""
-        it = self.make_iq(ifrom=None, ito=to, itype=kind)
+        it = self.make_iq(self.new_id(), ito=to, itype=kind)
         it.append(ET.fromstring(payload))
         try:
             answer = await it.send(timeout=seconds)
