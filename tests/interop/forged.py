@@ -182,7 +182,13 @@ async def offline(world):
     await one.bounced(bare, "the store is full", "service-unavailable", "resource-constraint")
     bounced = 1 + len(one.has(lambda it: it.xml.get("type") == "error"))
     two, = await together(Resident(world.near, user))
+    began = asyncio.get_running_loop().time()
     await two.online()
+    wanted = number + 1 - bounced
+    while len(two.tape) < wanted and asyncio.get_running_loop().time() - began < 60:
+        await asyncio.sleep(0.1)
+    print(f"kept texts: {wanted} handed out in {asyncio.get_running_loop().time() - began:.1f} s", flush=True)
+    # Until they are out a new text waits behind them, and where it would wait is full.
     last = body("the last")
     one.tells(two.full, last)
     await two.take("the last", lambda it: it["body"] == last, 40)
