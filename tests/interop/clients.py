@@ -18,7 +18,7 @@ class Client(slixmpp.ClientXMPP):
     """Keeps every stanza it was sent, by kind, in order."""
 
     def __init__(self, server, user, resource="desk", password=PASSWORD, mechanism=None, direct=False, domain=None,
-                 as_it_comes=False):
+                 as_it_comes=False, address=None, more=()):
         super().__init__(f"{user}@{domain or server.domain}/{resource}", password)
         self.ready = self.loop.create_future()
         self.messages = asyncio.Queue()
@@ -27,7 +27,7 @@ class Client(slixmpp.ClientXMPP):
         self.auto_reconnect = False
         if not as_it_comes:
             self.bind_no_channel(mechanism)
-        for plugin in ("xep_0030", "xep_0092", "xep_0199"):
+        for plugin in ("xep_0030", "xep_0092", "xep_0199", *more):
             self.register_plugin(plugin)
         self["xep_0092"].software_name = "stage"
         self.add_event_handler("session_start", self.started)
@@ -35,8 +35,7 @@ class Client(slixmpp.ClientXMPP):
             self.add_event_handler(event, lambda it, event=event: self.broken(event, it))
         for name, queue in (("message", self.messages), ("presence", self.presences)):
             self.register_handler(Callback(f"every {name}", MatchXPath(f"{{jabber:client}}{name}"), queue.put_nowait))
-        address = (server.address, 5223 if direct else 5222)
-        self.connect(address, use_ssl=direct, force_starttls=not direct, disable_starttls=direct)
+        self.connect(address or (server.address, 5223 if direct else 5222), use_ssl=direct, force_starttls=not direct, disable_starttls=direct)
 
     def bind_no_channel(self, mechanism):
         """Says `n`, as a client without channel binding should.

@@ -5,7 +5,7 @@ import asyncio
 from slixmpp.exceptions import IqError
 
 from clients import Client, part, together
-from local import ask
+from local import ask, shown
 from scenarios import body, scenario
 from stage import Failed
 
@@ -85,6 +85,8 @@ async def directed(world):
 @scenario("ping, disco and version between domains")
 async def questions(world):
     alice, carol = await pair(world)
+    await shown(alice, carol)
+    await shown(carol, alice)
     await ask(alice, carol.full)
     await ask(carol, alice.full)
     await ask(alice, world.far.domain)

@@ -24,6 +24,9 @@ import traceback
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 INSIDE = "TANDEM_INTEROP_INSIDE"
+# The files with scenarios, in the order in which they are played.
+MODULES = ("local", "federation", "hostile", "operators", "home_roster", "home_presence", "home_messages",
+           "home_privacy", "home_services", "home_federation", "terminal", "forged", "resume", "kill")
 
 
 def arguments():
@@ -99,7 +102,7 @@ def main():
     import scenarios
     import stage as stages
     import servers
-    for module in ("local", "federation", "hostile", "operators"):
+    for module in MODULES:
         __import__(module)
     scenarios.Failed = stages.Failed
     assert all(inspect.iscoroutinefunction(it) for _, _, it in scenarios.ALL)
@@ -116,6 +119,8 @@ def main():
         far = servers.Prosody(stage, "p.example")
         if options.near == "prosody":
             near = servers.Prosody(stage, "q.example")
+            # A thousand resumptions written down in full take longer than they themselves.
+            near.level = "info"
         else:
             near = servers.Tandem(stage, "t.example", os.path.abspath(options.binary), options.deny_io_uring)
         world = scenarios.World(stage, near, far)

@@ -44,6 +44,7 @@ class Prosody(Server):
     kind = "prosody"
     mechanisms = ("SCRAM-SHA-1",)
     hash_name = "SHA-1"
+    level = "debug"
 
     def plain_domain(self):
         """Where PLAIN is offered, and no channel binding."""
@@ -72,10 +73,12 @@ interfaces = {{ "{self.address}" }}
 c2s_ports = {{ 5222 }}; c2s_direct_tls_ports = {{ 5223 }}; s2s_ports = {{ 5269 }}
 http_ports = {{}}; https_ports = {{}}
 modules_enabled = {{ "roster", "saslauth", "tls", "disco", "ping", "version", "presence", "message", "iq",
-  "s2s", "s2s_auth_certs", "dialback", "admin_shell" }}
+  "s2s", "s2s_auth_certs", "dialback", "admin_shell",
+  "offline", "carbons", "blocklist", "smacks", "vcard", "private", "lastactivity", "time", "csi", "csi_simple" }}
+smacks_hibernation_time = 300; smacks_max_queue_size = 100000
 c2s_require_encryption = true; allow_unencrypted_plain_auth = false
 s2s_require_encryption = true; s2s_secure_auth = {"true" if secure else "false"}
-log = {{ debug = "{folder}/prosody.log" }}
+log = {{ {self.level} = "{folder}/prosody.log" }}
 VirtualHost "{self.domain}"
   ssl = {{ cafile = "{self.stage.ca}"; certificate = "{folder}/certs/{self.domain}.crt";
     key = "{folder}/certs/{self.domain}.key" }}
