@@ -76,12 +76,16 @@ pub const STORE_JOBS_MAX: u32 = 65_536;
 
 /// Items of one roster that clients see.
 pub const ROSTER_ITEMS_MAX: usize = 1_000;
+/// Octets of all of them as a client is told, which is one stanza.
+pub const ROSTER_OCTETS_MAX: usize = 262_144;
 /// Groups of one item.
 pub const ITEM_GROUPS_MAX: usize = 32;
 /// Octets of an item's name, and of each of its groups.
 pub const ITEM_TEXT_OCTETS_MAX: usize = 1_023;
 /// Requests of one user's contacts that wait for his answer; a further one is not kept.
 pub const REQUESTS_MAX: usize = 100;
+/// Of these, requests of one other domain.
+pub const REQUESTS_OF_DOMAIN_MAX: usize = 25;
 /// Octets of such a request as it is kept; of a longer one only the address is.
 pub const REQUEST_OCTETS_MAX: usize = 4_096;
 /// Addresses on one of a user's lists of blocked, allowed or denied.
@@ -333,6 +337,8 @@ const _: () = assert!(OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096 <= OUTBO
 const _: () = assert!(UNHANDLED_STANZAS_LOW < UNHANDLED_STANZAS_MAX);
 // Written down, an octet of an address may become six, and each has an element around it.
 const _: () = assert!(RULES_BYTES_MAX * 6 + RULES_MAX * 32 < PEER_STANZA_BYTES_MAX);
+// The largest answer of ours fits behind what may wait before it.
+const _: () = assert!(ROSTER_OCTETS_MAX + 4_096 <= PEER_STANZA_BYTES_MAX);
 const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
 const _: () =
     assert!(GATE_TIME_MAX.as_secs() + LATER_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());

@@ -10,7 +10,9 @@ use crate::address::{Address, AddressRef};
 use crate::home::privacy::Privacy;
 use crate::home::record::{Change, Item, List};
 use crate::home::subscription::{Approval, Denial, Denied, Relation, Removal, State, Step};
-use crate::limits::{REQUEST_OCTETS_MAX, REQUESTS_MAX, ROSTER_ITEMS_MAX, RULES_MAX};
+use crate::limits::{
+    REQUEST_OCTETS_MAX, REQUESTS_MAX, ROSTER_ITEMS_MAX, ROSTER_OCTETS_MAX, RULES_MAX,
+};
 use crate::time::Wall;
 use crate::xmpp::fault::StanzaFault;
 use crate::xmpp::payload::roster::{RosterItem, RosterSet};
@@ -120,6 +122,10 @@ impl Roster {
         }
         let item = item.cloned().unwrap_or_else(|| Item::new(contact.clone()));
         let item = Item { name, groups, ..self.with_listing(item)? };
+        let others = self.listed().filter(|it| it.contact != contact);
+        if others.chain([&item]).map(Item::octets).sum::<usize>() > ROSTER_OCTETS_MAX {
+            return Err(StanzaFault::ResourceConstraint);
+        }
         changes.push(Change::PutItem(Box::new(item)));
         Ok(Edit { changes, contact, removal: None })
     }
@@ -220,6 +226,13 @@ impl Item {
             request: None,
             asked: Wall::default(),
         }
+    }
+
+    /// Octets of it as clients are told of it, at the most: whatever becomes of the subscription.
+    fn octets(&self) -> usize {
+        let mut text = Vec::new();
+        RosterItem { ask: Some("subscribe"), approved: true, ..self.view() }.write(&mut text);
+        text.len()
     }
 
     /// As clients are told of it.

@@ -181,3 +181,33 @@ fn rosters_and_requests_have_bounds() {
     let long = vec![b'x'; REQUEST_OCTETS_MAX + 1];
     assert_eq!(&*kept(&address("a@b"), &long), b"<presence type='subscribe' from='a@b'/>");
 }
+
+#[test]
+fn a_roster_fits_into_one_answer() {
+    let mut roster = Roster::default();
+    let privacy = Privacy::default();
+    let name: Box<str> = "&".repeat(1_000).into();
+    let mut octets = 0;
+    for n in 0.. {
+        let set =
+            RosterSet::Put { jid: format!("c{n}@x"), name: name.clone(), groups: Box::default() };
+        match roster.edit("a@x", set, &privacy, Denial::Polite) {
+            Ok(edit) => {
+                for change in edit.changes {
+                    if let Change::PutItem(item) = change {
+                        octets += item.octets();
+                        roster.put(*item);
+                    }
+                }
+            }
+            Err(fault) => {
+                assert_eq!(fault, StanzaFault::ResourceConstraint);
+                break;
+            }
+        }
+    }
+    assert!(octets <= ROSTER_OCTETS_MAX && octets + 5_200 > ROSTER_OCTETS_MAX, "{octets}");
+    // One without a name still fits, and one that is there may be made smaller.
+    let small = RosterSet::Put { jid: "c0@x".into(), name: "".into(), groups: Box::default() };
+    assert!(roster.edit("a@x", small, &privacy, Denial::Polite).is_ok());
+}

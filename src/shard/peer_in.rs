@@ -188,7 +188,7 @@ impl Shard {
     fn peer_features(&mut self, conn: &mut Conn) {
         let Role::PeerIn(peer) = &mut conn.role else { return };
         let mut features = write::Features::default();
-        let more;
+        let more = disco::peer_features();
         match peer.stream {
             Stream::Negotiating(Trust::Clear) => {
                 let required = peer.security != Security::Optional;
@@ -214,13 +214,13 @@ impl Shard {
                     return self.stream_fault(conn, StreamFault::NotAuthorized);
                 }
                 features.dialback = auth != PeerAuth::External;
+                features.more_raw = &more;
                 if peer.external {
                     features.mechanisms = &["EXTERNAL"];
                 }
             }
             _ => {
                 features.dialback = true;
-                more = disco::peer_features();
                 features.more_raw = &more;
             }
         }

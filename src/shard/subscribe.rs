@@ -7,8 +7,10 @@
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
+use crate::home::record::Item;
 use crate::home::roster::style_with;
 use crate::home::subscription::{Act, Notice, Step};
+use crate::limits::REQUESTS_OF_DOMAIN_MAX;
 use crate::shard::Shard;
 use crate::shard::account::{Origin, Outcome};
 use crate::shard::deliver::{Carry, Text};
@@ -144,7 +146,18 @@ impl Shard {
         if user == contact {
             return self.outcome(carry.origin, Outcome::ByRule);
         }
+        let before = account.relation(contact.view()).state;
         let step = account.relation(contact.view()).contact_sends(act);
+        // What one domain can ask for must leave room for the others.
+        let of_domain =
+            |it: &&Item| it.state.pending_in() && it.contact.domain() == contact.domain();
+        if step.keeps_request(before)
+            && self.settings.domain(contact.domain()).is_none()
+            && account.roster.items().iter().filter(of_domain).count() >= REQUESTS_OF_DOMAIN_MAX
+        {
+            self.counters.requests_refused += 1;
+            return self.bounce(carry, StanzaFault::ResourceConstraint);
+        }
         let mut request = Vec::new();
         if act == Act::Subscribe && carry.text.append(&mut request).is_err() {
             return self.bounce(carry, StanzaFault::NotAcceptable);

@@ -74,7 +74,7 @@ fn verification() -> String {
 }
 
 /// What a client's stream offers beside what RFC 6120 knows: our caps (XEP-0115, 6.3), client state
-/// (XEP-0352), the limits (XEP-0478).
+/// (XEP-0352), roster versions and pre-approval, the limits (XEP-0478).
 pub(in crate::shard) fn client_features() -> String {
     let mut out = Vec::new();
     out.extend_from_slice(b"<c hash='sha-1'");
@@ -83,7 +83,10 @@ pub(in crate::shard) fn client_features() -> String {
     write::attr("ver", &verification(), &mut out);
     out.extend_from_slice(b"/><csi");
     write::attr("xmlns", Ns::ClientState.name(), &mut out);
-    out.extend_from_slice(b"/>");
+    // RFC 6121, 2.6.1 and 3.4.1.
+    out.extend_from_slice(
+        b"/><ver xmlns='urn:xmpp:features:rosterver'/><sub xmlns='urn:xmpp:features:pre-approval'/>",
+    );
     limits(CLIENT_STANZA_BYTES_MAX, &mut out);
     String::from_utf8(out).unwrap_or_default()
 }
