@@ -26,6 +26,7 @@ pub(crate) enum Dns {
     Failed,
 }
 
+#[derive(Default)]
 pub(crate) struct Control {
     /// Password by bare address.
     pub(crate) accounts: BTreeMap<String, String>,
@@ -34,18 +35,6 @@ pub(crate) struct Control {
     /// The newest report of each shard.
     pub(crate) reports: BTreeMap<usize, Report>,
     pub(crate) notices: Vec<Notice>,
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self {
-            accounts: BTreeMap::new(),
-            dns: BTreeMap::new(),
-            store: Store::default(),
-            reports: BTreeMap::new(),
-            notices: Vec::new(),
-        }
-    }
 }
 
 impl Control {

@@ -206,7 +206,6 @@ impl Stage {
     }
 
     /// One actor's deed.
-    #[expect(clippy::too_many_lines, reason = "one arm per word of the language")]
     fn act(&mut self, actor: &mut Actor, deed: &[&str], block: &str) -> Done {
         let world = &mut self.world;
         match deed {
