@@ -62,22 +62,23 @@ fn scenes() {
     );
 }
 
-/// Fifty seeds, or the one of `STORM_SEED`.
+/// Fifty seeds, as many as `SEEDS` says, or the one of `STORM_SEED`.
 #[test]
 fn storm() {
     seeds("STORM_SEED", 50, storm::rage);
 }
 
-/// Forty seeds, or the one of `HOMES_SEED`.
+/// Forty seeds, as many as `SEEDS` says, or the one of `HOMES_SEED`.
 #[test]
 fn storm_over_homes() {
     seeds("HOMES_SEED", 40, homes::rage);
 }
 
 fn seeds(variable: &str, count: u64, rage: impl Fn(u64) -> Result<(), String>) {
-    let seeds = match std::env::var(variable).ok().and_then(|seed| seed.parse::<u64>().ok()) {
+    let number = |name: &str| std::env::var(name).ok().and_then(|it| it.parse::<u64>().ok());
+    let seeds = match number(variable) {
         Some(seed) => seed..seed + 1,
-        None => 1..count + 1,
+        None => 1..number("SEEDS").unwrap_or(count) + 1,
     };
     let mut failures = Vec::new();
     for seed in seeds {
