@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tandem::address::Address;
 use tandem::home::subscription::Denial;
+use tandem::time::Moment;
 
 use crate::actors::Actor;
 use crate::kernel::Cut;
@@ -31,6 +32,8 @@ struct Life {
     broken: bool,
     /// What it broadcast last; `None`: it is not available.
     status: Option<String>,
+    /// When it became unavailable: what comes late is of the time before.
+    away: Moment,
     /// The last presence of others, by full address: what they said.
     view: BTreeMap<String, String>,
     received: Vec<usize>,
@@ -151,6 +154,7 @@ impl Storm {
             user,
             broken: false,
             status: None,
+            away: Moment(0),
             view: BTreeMap::new(),
             received: Vec::new(),
             returned: BTreeSet::new(),
@@ -203,10 +207,16 @@ impl Storm {
     }
 
     fn presence(&mut self, life: usize) {
-        if self.random.chance(75) {
+        let now = self.world.core.now;
+        let state = &self.lives[life];
+        if state.status.is_none() && now.since(state.away) < Duration::from_secs(1) {
+            return;
+        }
+        if state.status.is_none() || self.random.chance(75) {
             return self.available(life);
         }
         self.lives[life].status = None;
+        self.lives[life].away = now;
         self.lives[life].view.clear();
         self.say(life, "<presence type='unavailable'/>", None);
     }
@@ -451,7 +461,7 @@ fn hear(
             let n = attr("id").parse().map_err(|_| format!("{element:?} has no number"))?;
             life.received.push(n);
         }
-        ("presence", "") if user_of(attr("from")).is_some() => {
+        ("presence", "") if life.status.is_some() && user_of(attr("from")).is_some() => {
             life.view.insert(attr("from").to_owned(), text_of(element, "status"));
         }
         ("presence", "unavailable") => match attr("from").contains('/') {
