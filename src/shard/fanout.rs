@@ -154,6 +154,7 @@ impl Shard {
         let home = &self.home;
         let Some(set) = self.watchers.get(presentity, version) else { return };
         let (mut told, mut aside, mut watched) = (0, Vec::new(), Vec::new());
+        let (closed, mut behind) = (self.gates.are_closed(), Vec::<String>::new());
         let targets = set.targets(home.changes(), |watcher, found| {
             let Some((account, resources)) = home.watcher(watcher) else { return };
             let ruled = !account.privacy.is_empty();
@@ -163,6 +164,12 @@ impl Shard {
         });
         for (watcher, (key, ruled)) in targets {
             if *ruled && home.watcher(watcher).is_some_and(|it| target.is_blocked(it.0)) {
+                continue;
+            }
+            if closed && self.gates.is_closed(watcher) {
+                if behind.last().is_none_or(|it| it != watcher) {
+                    behind.push(watcher.to_owned());
+                }
                 continue;
             }
             let Some((outbox, first)) = self.conns.outbox_for_writing(*key, &mut self.buffers)
@@ -192,9 +199,34 @@ impl Shard {
             target.write(&watcher, &mut text);
             self.tell(key, &text);
         }
+        for watcher in behind {
+            let mut text = Vec::new();
+            target.write(&watcher, &mut text);
+            self.tell_behind(presentity, watcher, text);
+        }
         for key in watched {
             self.watch_outbox(key);
         }
+    }
+
+    /// What was addressed to a watcher earlier waits at his gate, and this must not overtake it.
+    fn tell_behind(&mut self, presentity: &str, watcher: String, text: Vec<u8>) {
+        let (Ok(user), Ok(from)) = (Address::parse(&watcher), Address::parse(presentity)) else {
+            return;
+        };
+        let work = move |shard: &mut Self| {
+            let account = shard.home.account(&watcher);
+            if account.is_some_and(|it| it.privacy.is_blocked(from.view())) {
+                return;
+            }
+            let resources = shard.home.resources(&watcher).iter();
+            let keys: Vec<_> = resources.filter(|r| r.available.is_some()).map(|r| r.key).collect();
+            for key in keys {
+                shard.tell(key, &text);
+            }
+        };
+        // With too much there it is lost, as a stanza would be.
+        let _queued = self.with_record(&user, Box::new(work));
     }
 
     /// A presence stanza of a local user without `to`, sent to one address.

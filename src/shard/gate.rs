@@ -77,6 +77,16 @@ impl Gates {
             sweeping: false,
         }
     }
+
+    /// Something may wait.
+    pub(super) fn are_closed(&self) -> bool {
+        !self.gates.is_empty()
+    }
+
+    /// Something of this user, or for him, is under way.
+    pub(super) fn is_closed(&self, bare: &str) -> bool {
+        self.gates.contains_key(bare)
+    }
 }
 
 impl Gate {

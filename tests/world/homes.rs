@@ -65,7 +65,8 @@ struct Storm {
     words: usize,
     /// Nothing fails that may leave a pair's subscriptions apart.
     gentle: bool,
-    deaths: usize,
+    /// How often the node died or the store went away.
+    failures: usize,
 }
 
 /// One run.
@@ -83,7 +84,7 @@ pub(crate) fn rage(seed: u64) -> Result<(), String> {
         edits: Vec::new(),
         words: 0,
         gentle,
-        deaths: 0,
+        failures: 0,
     };
     for user in 0..USERS.len() {
         let control = &mut storm.world.core.control;
@@ -270,10 +271,13 @@ impl Storm {
         let store = &mut self.world.core.control.store;
         match what {
             80 => store.delay = Duration::from_millis(self.random.below(300)),
-            81 => store.available = self.random.chance(70),
+            81 => {
+                self.failures += 1;
+                store.available = self.random.chance(70);
+            }
             82 => store.available = true,
             _ if self.random.chance(60) => {
-                self.deaths += 1;
+                self.failures += 1;
                 self.world.die();
             }
             _ => {}
@@ -348,7 +352,7 @@ impl Storm {
                 return Err(format!("{n} of life {by} to {} is lost", bare(*to)));
             }
             let resources = self.lives.iter().filter(|life| life.user == *to).count();
-            let may_double = resources > 1 || self.deaths > 0;
+            let may_double = resources > 1 || self.failures > 0;
             if stored > 1 || (there > 1 && !may_double) {
                 return Err(format!(
                     "{n} to {}: {received} times received, {stored} stored, {returned} returned",
