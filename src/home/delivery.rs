@@ -143,7 +143,8 @@ impl<K: Copy + PartialEq> Home<K> {
     /// RFC 6121, 8.5.2.1.2.
     fn presence_to_bare(&self, to: AddressRef<'_>, purpose: Purpose) -> Delivery<K> {
         match purpose {
-            Purpose::Available | Purpose::Unavailable => {
+            // An error is about a request that was sent from the bare address.
+            Purpose::Available | Purpose::Unavailable | Purpose::Error => {
                 receivers(self.resources(to.bare()).iter().filter(|r| r.available.is_some()))
             }
             Purpose::Probe => Delivery::Probe,

@@ -52,6 +52,10 @@ impl Shard {
         self.outcome(carry.origin, Outcome::Delivered);
         if is_available || before.is_some() {
             self.tell_own(id, &user, &whole, before.is_none());
+            if !is_available {
+                // RFC 6121, 4.5.2: also to the one that said so.
+                self.tell(id, &whole);
+            }
             self.fan_out(&user, &whole);
         }
         if !is_available {
@@ -154,7 +158,8 @@ impl Shard {
         }
     }
 
-    /// Tells `to` the present presence of each available resource, or of one (RFC 6121, 4.3.2.1).
+    /// Tells `to` the present presence of each available resource; of one that is asked for by name,
+    /// that it is there and no more (RFC 6121, 4.3.2).
     pub(super) fn show(&mut self, user: AddressRef<'_>, only: Option<&str>, to: AddressRef<'_>) {
         let stanzas: Vec<Box<[u8]>> = self
             .home
@@ -165,6 +170,16 @@ impl Shard {
             .collect();
         if stanzas.is_empty() {
             return self.show_offline(user, to);
+        }
+        if let Some(name) = only {
+            let full = format!("{}/{name}", user.bare());
+            let mut scratch = String::new();
+            let Ok(from) = AddressRef::parse(&full, &mut scratch) else { return };
+            let mut text = b"<presence".to_vec();
+            write::attr("from", from.full(), &mut text);
+            write::attr("to", to.full(), &mut text);
+            text.extend_from_slice(b"/>");
+            return self.answer(from, to, Kind::Presence, Purpose::Available, &text);
         }
         for stanza in stanzas {
             self.send_addressed(user, &stanza, to);

@@ -23,6 +23,8 @@ use crate::xmpp::fault::StanzaFault;
 struct Said {
     ticket: Ticket,
     user: Address,
+    /// The client that said it: an error goes there.
+    client: Address,
     contact: Address,
     act: Act,
     origin: Option<Origin>,
@@ -57,6 +59,7 @@ impl Shard {
         let said = Said {
             ticket: Self::ticket_of(id),
             user: user.clone(),
+            client: carry.from.to_address(),
             contact,
             act,
             origin: carry.origin,
@@ -73,7 +76,7 @@ impl Shard {
     fn user_acts(&mut self, said: Said) -> bool {
         let style = self.denial_style(said.user.domain());
         let Some(account) = self.home.account(said.user.bare()) else {
-            self.said(&said, |shard, carry| shard.bounce(carry, StanzaFault::ResourceConstraint));
+            self.unsaid(&said, StanzaFault::ResourceConstraint);
             return false;
         };
         let style = style_with(&account.privacy, style);
@@ -83,7 +86,7 @@ impl Shard {
         let asked = asked.filter(|_| !relation.state.pending_out());
         match account.roster.after(&said.contact, &step, None, asked) {
             Err(fault) => {
-                self.said(&said, |shard, carry| shard.bounce(carry, fault));
+                self.unsaid(&said, fault);
                 false
             }
             Ok(changes) if changes.is_empty() => {
@@ -95,9 +98,7 @@ impl Shard {
                 let after = move |shard: &mut Self, done: Result<(), Unavailable>| {
                     match done {
                         Ok(()) => shard.user_acted(&said, &step),
-                        Err(Unavailable) => shard.said(&said, |shard, carry| {
-                            shard.bounce(carry, StanzaFault::ResourceConstraint);
-                        }),
+                        Err(Unavailable) => shard.unsaid(&said, StanzaFault::ResourceConstraint),
                     }
                     shard.unpark(said.ticket, |_, _| {});
                 };
@@ -121,6 +122,14 @@ impl Shard {
                 shard.outcome(said.origin, Outcome::Delivered);
                 shard.notify(user, contact, &notices, None);
             }
+        });
+    }
+
+    /// It came to nothing, and its client hears of it.
+    fn unsaid(&mut self, said: &Said, fault: StanzaFault) {
+        self.said(said, |shard, carry| {
+            let from = said.client.view();
+            shard.bounce(&Carry { from, ..carry.clone() }, fault);
         });
     }
 
