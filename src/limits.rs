@@ -30,6 +30,8 @@ pub const CLIENT_STANZA_BYTES_MAX: usize = 262_144;
 pub const PEER_STANZA_BYTES_MAX: usize = 524_288;
 /// RFC 6120, 13.12: a limit below this is not allowed.
 const STANZA_BYTES_FLOOR: usize = 10_000;
+/// Octets of a stanza's id or addresses as written: answers repeat them, longer by their escapes.
+pub const STANZA_ATTRIBUTE_OCTETS_MAX: usize = 4_096;
 /// Depth of elements in a stanza.
 pub const STANZA_DEPTH_MAX: u16 = 64;
 /// Elements in what a server offers that we called and that has proven nothing yet.
@@ -50,6 +52,8 @@ pub const DIRECTED_MAX: usize = 100;
 
 /// Stanzas that wait for one user's record or for a change of it.
 pub const GATE_STANZAS_MAX: usize = 256;
+/// Of these places, kept for what the user does himself.
+pub const GATE_OWN_MIN: usize = 64;
 /// Octets of these.
 pub const GATE_BYTES_MAX: usize = 1_048_576;
 /// How long they wait before they go back.
@@ -62,12 +66,16 @@ pub const RECORDS_IDLE_MAX: usize = 10_000;
 pub const WATCHERS_MAX: usize = 1_000_000;
 /// Messages that wait in the store for one user.
 pub const OFFLINE_MESSAGES_MAX: u32 = 1_000;
+/// Octets of one of them; a longer one is not stored.
+pub const STORED_MESSAGE_OCTETS_MAX: usize = 65_536;
+/// Octets of a presence that is broadcast: it is told to many.
+pub const PRESENCE_BYTES_MAX: usize = 16_384;
 /// Of these, fetched at once.
 pub const MESSAGES_FETCHED_MAX: u32 = 50;
 /// More are fetched when no more than these were handed out and not acknowledged.
 pub const MESSAGES_OUT_LOW: u32 = 25;
 /// A stored message that its receiver did not take is offered again after this.
-pub const MESSAGES_AGAIN_AFTER: Duration = Duration::from_millis(200);
+pub const MESSAGES_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Stored messages that resources of one shard were handed and have not acknowledged.
 pub const STORED_OUT_MAX: u32 = 1_000_000;
 /// Questions to the store that a shard has open.
@@ -137,10 +145,14 @@ pub const SEND_BUFFER_KEEP_BYTES: usize = 4_096;
 
 // Stream management (XEP-0198).
 
+/// What we may add to a stanza: addresses and their escapes, a wrapper.
+pub const STANZA_SLACK_BYTES: usize = 16_384;
 /// Stanzas written to a client that it has not acknowledged; then no more is written.
 pub const UNACKED_STANZAS_MAX: usize = 1_000;
 /// The same in octets: a stanza is added only below this.
-pub const UNACKED_HIGH_BYTES: usize = OUTBOX_BYTES_MAX - PEER_STANZA_BYTES_MAX - 4_096;
+pub const UNACKED_HIGH_BYTES: usize = OUTBOX_BYTES_MAX - PEER_STANZA_BYTES_MAX - STANZA_SLACK_BYTES;
+/// Octets of answers that may wait before a session that is resumed.
+pub const RESUMING_WAITING_MAX: usize = 8_192;
 /// Stanzas of a client that are not handed on yet; then it is not read.
 pub const UNHANDLED_STANZAS_MAX: usize = 1_000;
 /// Below this it is read again.
@@ -161,7 +173,7 @@ pub const SESSIONS_REMEMBERED_MAX: usize = 1_024;
 /// What nobody acknowledged is looked at this often.
 pub const SWEEP_EVERY: Duration = Duration::from_millis(100);
 /// Octets of answers that wait for room in other shards' rings.
-pub const POSTS_KEPT_BYTES_MAX: usize = 1_048_576;
+pub const POSTS_KEPT_BYTES_MAX: usize = 16_777_216;
 /// What found no room in another shard's ring is offered again after this.
 pub const POST_AGAIN_AFTER: Duration = Duration::from_millis(1);
 /// Nothing stays in flight longer: one budget per stanza, from the framer on.
@@ -333,12 +345,13 @@ const _: () = assert!(CLIENT_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
 const _: () = assert!(PEER_STANZA_BYTES_MAX > STANZA_BYTES_FLOOR);
 const _: () = assert!(OUTBOX_LOW_BYTES < OUTBOX_HIGH_BYTES);
 const _: () = assert!(OUTBOX_BYTES_MAX <= 1_048_576);
-const _: () = assert!(OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + 4_096 <= OUTBOX_BYTES_MAX);
+const _: () =
+    assert!(OUTBOX_HIGH_BYTES + PEER_STANZA_BYTES_MAX + STANZA_SLACK_BYTES <= OUTBOX_BYTES_MAX);
 const _: () = assert!(UNHANDLED_STANZAS_LOW < UNHANDLED_STANZAS_MAX);
 // Written down, an octet of an address may become six, and each has an element around it.
 const _: () = assert!(RULES_BYTES_MAX * 6 + RULES_MAX * 32 < PEER_STANZA_BYTES_MAX);
 // The largest answer of ours fits behind what may wait before it.
-const _: () = assert!(ROSTER_OCTETS_MAX + 4_096 <= PEER_STANZA_BYTES_MAX);
+const _: () = assert!(ROSTER_OCTETS_MAX + STANZA_SLACK_BYTES <= PEER_STANZA_BYTES_MAX);
 const _: () = assert!(WAY_QUEUE_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());
 const _: () =
     assert!(GATE_TIME_MAX.as_secs() + LATER_TIME_MAX.as_secs() < IN_FLIGHT_TIME_MAX.as_secs());

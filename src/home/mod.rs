@@ -44,6 +44,8 @@ pub struct User<K> {
     account: Option<Box<Account>>,
     /// A durable change is being committed.
     busy: bool,
+    /// What is in memory may be of an account that is no more: it is loaded anew at the next login.
+    doomed: bool,
 }
 
 /// What of a user's record is kept in memory.
@@ -180,7 +182,7 @@ impl<K: Copy + PartialEq> Home<K> {
     /// The record is being asked for.
     pub fn load(&mut self, bare: &str) {
         if !self.users.contains_key(bare) {
-            let user = User { resources: Vec::new(), account: None, busy: false };
+            let user = User { resources: Vec::new(), account: None, busy: false, doomed: false };
             self.users.insert(bare.into(), user);
         }
     }
@@ -207,6 +209,22 @@ impl<K: Copy + PartialEq> Home<K> {
         if always || !self.is_used(bare) {
             let gone = self.users.remove(bare);
             self.online -= usize::from(gone.is_some_and(|it| !it.resources.is_empty()));
+        }
+    }
+
+    /// The account was removed or changed by an operator.
+    pub fn doom(&mut self, bare: &str) {
+        if let Some(user) = self.users.get_mut(bare) {
+            user.doomed = true;
+        }
+        self.forget(bare, false);
+    }
+
+    /// Nobody is there, and what is in memory is not to be believed: it goes.
+    pub fn forget_doomed(&mut self, bare: &str) {
+        let alone = |it: &User<K>| it.doomed && it.resources.is_empty();
+        if self.users.get(bare).is_some_and(alone) {
+            self.forget(bare, true);
         }
     }
 

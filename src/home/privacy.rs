@@ -79,6 +79,14 @@ impl Privacy {
         !self.is_empty() && covered(self.list(List::Blocked), who)
     }
 
+    /// The contact, bare, must not be told of the user's presence: he is blocked, or one of his
+    /// devices is. Presence goes to the contact, not to a device, so the others hear nothing either.
+    pub fn hides_from(&self, contact: AddressRef<'_>) -> bool {
+        let device = |rule: &Address| rule.local().is_some() && rule.bare() == contact.bare();
+        !self.is_empty()
+            && (self.is_blocked(contact) || self.list(List::Blocked).iter().any(device))
+    }
+
     /// `who` may subscribe without asking, unless it is blocked.
     pub fn is_allowed(&self, who: AddressRef<'_>) -> bool {
         !self.is_empty() && covered(self.list(List::Allowed), who)

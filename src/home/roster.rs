@@ -142,6 +142,10 @@ impl Roster {
         asked: Option<Wall>,
     ) -> Result<Vec<Change>, StanzaFault> {
         let before = self.get(contact.full());
+        if before.is_none() && step.next == State::None && step.approval != Approval::Set {
+            // Of one who stands on a list only, there is nothing to be kept.
+            return Ok(denial(step.denied, contact).into_iter().collect());
+        }
         let mut item = before.cloned().unwrap_or_else(|| Item::new(contact.clone()));
         if step.push {
             item = self.with_listing(item)?;
@@ -176,8 +180,11 @@ impl Roster {
 
     /// The item as one that clients see, if there is room for it.
     fn with_listing(&self, item: Item) -> Result<Item, StanzaFault> {
-        if !item.listed && self.listed().count() >= ROSTER_ITEMS_MAX {
-            return Err(StanzaFault::ResourceConstraint);
+        if !item.listed {
+            let octets = self.listed().map(Item::octets).sum::<usize>() + item.octets();
+            if self.listed().count() >= ROSTER_ITEMS_MAX || octets > ROSTER_OCTETS_MAX {
+                return Err(StanzaFault::ResourceConstraint);
+            }
         }
         Ok(Item { listed: true, ..item })
     }

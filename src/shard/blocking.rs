@@ -201,7 +201,7 @@ impl Shard {
         let gone_for = self.watchers_under(user, blocked);
         let mut back_for = self.watchers_under(user, unblocked);
         if let Some(account) = self.home.account(user.bare()) {
-            back_for.retain(|it| !account.privacy.is_blocked(it.view()));
+            back_for.retain(|it| !account.privacy.hides_from(it.view()));
         }
         let shown: Vec<(Address, Box<[u8]>, Vec<Address>)> = self
             .home
@@ -246,7 +246,7 @@ impl Shard {
             if rule.local().is_some() {
                 // A person, or one device.
                 if sees(rule.bare()) {
-                    found.push(rule.clone());
+                    found.push(rule.to_bare());
                 }
                 continue;
             }

@@ -5,6 +5,7 @@
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
+use crate::limits::STANZA_ATTRIBUTE_OCTETS_MAX;
 use crate::shard::Shard;
 use crate::shard::account::{Origin, Outcome};
 use crate::shard::conn::{Bound, Conn, Role};
@@ -13,7 +14,7 @@ use crate::shard::kernel::ConnId;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::forged::{self, Author, Forged};
 use crate::xmpp::splice::{self, Edits};
-use crate::xmpp::stanza::{self, ChildKind, Stanza};
+use crate::xmpp::stanza::{self, Attr, ChildKind, Stanza};
 
 impl Shard {
     /// One first-level element of a bound client.
@@ -30,6 +31,10 @@ impl Shard {
             }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
+        let is_long = |it: &Attr| it.raw(frame).len() > STANZA_ATTRIBUTE_OCTETS_MAX;
+        if [stanza.id, stanza.to, stanza.from].iter().flatten().any(is_long) {
+            return self.stream_fault(conn, StreamFault::PolicyViolation);
+        }
         let Role::Bound(bound) = &conn.role else { return };
         let mut origin = Origin::plain(self.id.0, kind);
         if bound.stream != 0 {
@@ -80,7 +85,7 @@ impl Shard {
         let (kind, from) = (origin.kind, bound.address.view());
         let settings = &self.settings;
         let is_ours = |domain: &str| settings.domain(domain).is_some();
-        let receiver = to.unwrap_or(from.without_resource());
+        let receiver = to.unwrap_or_else(|| from.without_resource());
         let cuts = match forged::find(frame, stanza, Author::Client, receiver, is_ours) {
             Forged::Nothing => Vec::new(),
             Forged::Cut(cuts) => {
@@ -104,7 +109,8 @@ impl Shard {
         if bound.blocks && to.is_some() && self.blocked_outbound(id, &carry) {
             return false;
         }
-        if bound.copied && kind == Kind::Message {
+        // What he writes to himself, his other resources get as received.
+        if bound.copied && kind == Kind::Message && receiver.bare() != from.bare() {
             self.copy_sent(id, &carry);
         }
         if to.is_some() { self.with_to(id, &carry) } else { self.without_to(id, &mut carry) }
@@ -119,7 +125,7 @@ impl Shard {
             return self.own_iq(id, carry);
         }
         if carry.kind == Kind::Presence && !self.note_directed(id, carry) {
-            self.bounce(carry, StanzaFault::ResourceConstraint);
+            self.return_to(id, carry, StanzaFault::ResourceConstraint);
         } else {
             self.route(carry);
         }
@@ -177,7 +183,8 @@ impl Shard {
         self.counters.stanza_faults[fault.index()] += 1;
         let mut text = Vec::new();
         splice::error_reply(frame, stanza, fault, None, None, None, &mut text);
-        self.write_stanza(id, &text);
+        // One that does not acknowledge what it got is not told more.
+        self.tell(id, &text);
     }
 }
 

@@ -295,6 +295,7 @@ impl Shard {
     pub(super) fn bound(&mut self, conn: &mut Conn, bind_id: &str) {
         let Role::Login(login) = &conn.role else { return };
         let Some(user) = login.user.as_ref().map(Address::to_bare) else { return };
+        self.home.forget_doomed(user.bare());
         if self.home.readiness(user.bare()) == Readiness::Ready {
             return self.bound_now(conn, bind_id);
         }

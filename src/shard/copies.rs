@@ -48,10 +48,12 @@ impl Shard {
 
     /// The user hears something on `ids` (XEP-0280, 7).
     pub(super) fn copy_received(&mut self, ids: &[ConnId], carry: &Carry<'_>) {
-        // What he sent himself, his other resources have as sent.
-        if carry.from.bare() != carry.to.bare() {
-            self.copy(Way::Received, carry.to.bare(), ids, carry);
+        let mut except = ids.to_vec();
+        if carry.from.bare() == carry.to.bare() {
+            // The one that said it knows.
+            except.extend(self.home.find(carry.from).map(|it| it.key));
         }
+        self.copy(Way::Received, carry.to.bare(), &except, carry);
     }
 
     fn copy(&mut self, way: Way, bare: &str, except: &[ConnId], carry: &Carry<'_>) {

@@ -58,6 +58,8 @@ pub(crate) struct Counters {
     pub(crate) gates_full: u64,
     pub(crate) commits: u64,
     pub(crate) commits_failed: u64,
+    pub(crate) pushes_missed: u64,
+    pub(crate) posts_lost: u64,
     pub(crate) carbons: u64,
     pub(crate) forged_refused: u64,
     pub(crate) forged_cut: u64,
@@ -82,6 +84,7 @@ pub(crate) struct Counters {
 }
 
 impl Default for Counters {
+    #[expect(clippy::too_many_lines, reason = "one list")]
     fn default() -> Self {
         Self {
             accepted: 0,
@@ -130,6 +133,8 @@ impl Default for Counters {
             gates_full: 0,
             commits: 0,
             commits_failed: 0,
+            pushes_missed: 0,
+            posts_lost: 0,
             carbons: 0,
             forged_refused: 0,
             forged_cut: 0,
@@ -210,7 +215,7 @@ impl Counters {
             ("tandem_sm_too_high_total", self.sm_too_high),
             ("tandem_sm_held_up_total", self.sm_held_up),
             ("tandem_messages_spilled_total", self.spilled),
-            ("tandem_sessions_detached_total", self.sessions_detached),
+            ("tandem_sessions_lost_their_connection_total", self.sessions_detached),
             ("tandem_sessions_resumed_total", self.sessions_resumed),
             ("tandem_sessions_unknown_total", self.sessions_unknown),
             ("tandem_sessions_timed_out_total", self.sessions_timed_out),
@@ -234,6 +239,8 @@ impl Counters {
             ("tandem_gates_full_total", self.gates_full),
             ("tandem_commits_total", self.commits),
             ("tandem_commits_failed_total", self.commits_failed),
+            ("tandem_roster_pushes_missed_total", self.pushes_missed),
+            ("tandem_mesh_answers_lost_total", self.posts_lost),
             ("tandem_carbons_total", self.carbons),
             ("tandem_forged_refused_total", self.forged_refused),
             ("tandem_forged_cut_total", self.forged_cut),

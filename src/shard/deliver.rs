@@ -4,7 +4,7 @@
 use crate::address::AddressRef;
 use crate::envelope::{Kind, Purpose};
 use crate::home::{Delivery, Habits, Receivers};
-use crate::limits::{IN_FLIGHT_TIME_MAX, SPILL_AFTER, SWEEP_EVERY, TRY_TIME_MAX};
+use crate::limits::{IN_FLIGHT_TIME_MAX, OUTBOX_BYTES_MAX, SPILL_AFTER, SWEEP_EVERY, TRY_TIME_MAX};
 use crate::route::{shard_of, shard_of_domain};
 use crate::shard::account::{Account, Handled, Origin, Outcome, Outcomes};
 use crate::shard::buffers::Buffers;
@@ -168,9 +168,14 @@ impl Shard {
             self.counters.outbox_full += 1;
             return Err(StanzaFault::ResourceConstraint);
         }
+        let before = outbox.buffer().len();
         let Ok(length) = carry.text.append(outbox.buffer()) else {
             return Err(StanzaFault::NotAcceptable);
         };
+        if outbox.buffer().len() > OUTBOX_BYTES_MAX {
+            outbox.buffer().truncate(before);
+            return Err(StanzaFault::NotAcceptable);
+        }
         if outbox.stanza(length, carry.origin, carry.since)
             && !std::mem::replace(&mut outbox.listed, true)
         {

@@ -59,7 +59,7 @@ impl Shard {
             .roster
             .items()
             .iter()
-            .filter(|it| it.state.has_from() && !privacy.is_blocked(it.contact.view()))
+            .filter(|it| it.state.has_from() && !privacy.hides_from(it.contact.view()))
             .map(|it| &it.contact);
         let audience = Audience::new(self.audiences, seen_by, |contact| {
             settings.domain(contact.domain()).map(|_| shard_of(contact.slot(), settings.shards))
@@ -101,7 +101,10 @@ impl Shard {
             return self.expand(presentity, version, at);
         }
         self.counters.watchers_wanted += 1;
-        self.posts.record(from, Record::WatchersWanted, |out| put_text(presentity, out));
+        self.posts.record(from, Record::WatchersWanted, |out| {
+            put_text(presentity, out);
+            out.extend_from_slice(at);
+        });
     }
 
     /// Another shard has forgotten who watches a user of this one, or knows another version: it is
@@ -126,6 +129,14 @@ impl Shard {
             .collect();
         for stanza in stanzas {
             self.fan_out_to(by, &user, &stanza);
+        }
+        // What could not be expanded may be the end of a resource, which nothing else tells.
+        let from = read::attr_of(at, b"from").and_then(|it| Address::parse(&it).ok());
+        let is_there = |from: &Address| {
+            self.home.find(from.view()).is_some_and(|resource| resource.available.is_some())
+        };
+        if from.is_some_and(|from| from.bare() == user.bare() && !is_there(&from)) {
+            self.fan_out_to(by, &user, at);
         }
     }
 
@@ -166,7 +177,7 @@ impl Shard {
             if *ruled && home.watcher(watcher).is_some_and(|it| target.is_blocked(it.0)) {
                 continue;
             }
-            if closed && self.gates.is_closed(watcher) {
+            if closed && self.gates.holds(watcher, target.sender()) {
                 if behind.last().is_none_or(|it| it != watcher) {
                     behind.push(watcher.to_owned());
                 }
@@ -214,6 +225,7 @@ impl Shard {
         let (Ok(user), Ok(from)) = (Address::parse(&watcher), Address::parse(presentity)) else {
             return;
         };
+        let sender = from.bare_hash();
         let work = move |shard: &mut Self| {
             let account = shard.home.account(&watcher);
             if account.is_some_and(|it| it.privacy.is_blocked(from.view())) {
@@ -225,8 +237,7 @@ impl Shard {
                 shard.tell(key, &text);
             }
         };
-        // With too much there it is lost, as a stanza would be.
-        let _queued = self.with_record(&user, Box::new(work));
+        self.behind_gate(&user, sender, Box::new(work));
     }
 
     /// A presence stanza of a local user without `to`, sent to one address.
@@ -268,6 +279,10 @@ impl<'a> Target<'a> {
         let (head, tail) = whole.split_at_checked(1 + read::name_of(whole).len())?;
         let from = read::attr_of(whole, b"from").and_then(|it| Address::parse(&it).ok());
         Some(Self { head, tail, from })
+    }
+
+    fn sender(&self) -> u64 {
+        self.from.as_ref().map_or(0, Address::bare_hash)
     }
 
     fn is_blocked(&self, watcher: &Account) -> bool {

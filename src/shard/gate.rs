@@ -9,12 +9,12 @@
 use std::fmt;
 
 use crate::address::{Address, AddressRef};
-use crate::envelope::Kind;
+use crate::envelope::{Kind, Purpose};
 use crate::home::Readiness;
 use crate::home::record::{Change, Fetch, Fetched, Record};
 use crate::limits::{
-    GATE_BYTES_MAX, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORD_IDLE_TIME, RECORDS_IDLE_MAX,
-    STORE_JOBS_MAX,
+    GATE_BYTES_MAX, GATE_OWN_MIN, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORD_IDLE_TIME,
+    RECORDS_IDLE_MAX, STORE_JOBS_MAX,
 };
 use crate::shard::deliver::Carry;
 use crate::shard::kernel::{Answer, ConnId, Full, Question, Ticket, Unavailable};
@@ -55,7 +55,8 @@ struct Gate {
 enum Waiting {
     /// A stanza for the user, as a record of `post`, and the hash of its sender.
     Stanza(u64, Vec<u8>),
-    Work(Work),
+    /// What is to be done, and the hash of who causes it; zero: the user himself.
+    Work(u64, Work),
 }
 
 /// The gates of a shard and the questions behind them.
@@ -78,14 +79,19 @@ impl Gates {
         }
     }
 
+    /// The store owes no answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
     /// Something may wait.
     pub(super) fn are_closed(&self) -> bool {
         !self.gates.is_empty()
     }
 
-    /// Something of this user, or for him, is under way.
-    pub(super) fn is_closed(&self, bare: &str) -> bool {
-        self.gates.contains_key(bare)
+    /// Something that this sender caused waits for the user, or is being committed.
+    pub(super) fn holds(&self, bare: &str, sender: u64) -> bool {
+        self.gates.get(bare).is_some_and(|gate| gate.holds(sender))
     }
 }
 
@@ -93,15 +99,17 @@ impl Gate {
     fn new() -> Self {
         let weigh = |it: &Waiting| match it {
             Waiting::Stanza(_, record) => record.len(),
-            Waiting::Work(_) => 0,
+            Waiting::Work(..) => 0,
         };
         Self { waiting: Bounded::weighed(GATE_STANZAS_MAX, GATE_BYTES_MAX, weigh), by: 0 }
     }
 
     /// Something of this sender waits or is being committed: what he sends now must not overtake it.
     fn holds(&self, sender: u64) -> bool {
-        self.by == sender
-            || self.waiting.iter().any(|it| matches!(it, Waiting::Stanza(by, _) if *by == sender))
+        let by = |it: &Waiting| match it {
+            Waiting::Stanza(by, _) | Waiting::Work(by, _) => *by,
+        };
+        self.by == sender || self.waiting.iter().any(|it| by(it) == sender)
     }
 }
 
@@ -118,10 +126,12 @@ impl Shard {
         }
     }
 
-    /// Messages and questions don't wait for a change of the roster, unless their own sender made it.
+    /// Messages, questions and presence that only tells don't wait for a change of the roster, unless
+    /// their own sender made it.
     fn may_overtake(&self, carry: &Carry<'_>) -> bool {
         let sender = carry.from.bare_hash();
-        carry.kind != Kind::Presence
+        let tells = matches!(carry.purpose, Purpose::Available | Purpose::Unavailable);
+        (carry.kind != Kind::Presence || tells)
             && self.gates.gates.get(carry.to.bare()).is_none_or(|gate| !gate.holds(sender))
     }
 
@@ -145,7 +155,7 @@ impl Shard {
             work(self);
             return true;
         }
-        let queued = self.queue_at_gate(user, Waiting::Work(work)).is_ok();
+        let queued = self.queue_at_gate(user, Waiting::Work(0, work)).is_ok();
         self.counters.gates_full += u64::from(!queued);
         queued
     }
@@ -172,9 +182,21 @@ impl Shard {
         if self.with_record(user, Box::new(work)) { Ok(true) } else { Err(Full) }
     }
 
+    /// The same for what somebody else causes, behind which what he sends now must not come. It is
+    /// lost with a gate that is full, as a stanza would be.
+    pub(super) fn behind_gate(&mut self, user: &Address, by: u64, work: Work) {
+        let queued = self.queue_at_gate(user, Waiting::Work(by, work)).is_ok();
+        self.counters.gates_full += u64::from(!queued);
+    }
+
     fn queue_at_gate(&mut self, user: &Address, waiting: Waiting) -> Result<(), Waiting> {
         let bare = user.bare();
         let unknown = self.home.readiness(bare) == Readiness::Unknown;
+        let waits = self.gates.gates.get(bare).map_or(0, |gate| gate.waiting.len());
+        if matches!(waiting, Waiting::Stanza(..)) && waits >= GATE_STANZAS_MAX - GATE_OWN_MIN {
+            // The rest is for the user's own doings.
+            return Err(waiting);
+        }
         let gate = match self.gates.gates.get_mut(bare) {
             Some(gate) => gate,
             None => self.gates.gates.entry(bare.into()).or_insert(Gate::new()),
@@ -231,7 +253,8 @@ impl Shard {
             Ok(key) => key,
             Err(job) => {
                 self.counters.control_full += 1;
-                return self.job_failed(job);
+                // Behind what asks for it, which is not done yet.
+                return self.requests.push(Request::Fail(job));
             }
         };
         let ticket = Ticket(key.to_u64());
@@ -287,7 +310,7 @@ impl Shard {
     }
 
     /// The store can't be asked, or has failed.
-    fn job_failed(&mut self, job: Job) {
+    pub(super) fn job_failed(&mut self, job: Job) {
         match job {
             Job::Load(user) => self.record_loaded(&user, Err(Unavailable)),
             Job::Commit { user, gated, after, .. } => {
@@ -325,7 +348,7 @@ impl Shard {
             gate.by = 0;
             self.gates.gates.insert(user.bare().into(), gate);
             match next {
-                Waiting::Work(work) => work(self),
+                Waiting::Work(_, work) => work(self),
                 Waiting::Stanza(_, record) => {
                     self.counters.gate_waits += 1;
                     self.with_carry(&record, |shard, carry| match fault {
@@ -380,7 +403,7 @@ impl Shard {
                 Waiting::Stanza(_, record) => self.with_carry(&record, |shard, carry| {
                     shard.bounce(carry, StanzaFault::ResourceConstraint);
                 }),
-                work @ Waiting::Work(_) => {
+                work @ Waiting::Work(..) => {
                     if let Some(gate) = self.gates.gates.get_mut(user.bare()) {
                         drop(gate.waiting.push(work));
                     }
@@ -442,7 +465,7 @@ impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stanza(by, record) => write!(f, "Stanza({by}, {} octets)", record.len()),
-            Self::Work(_) => write!(f, "Work"),
+            Self::Work(..) => write!(f, "Work"),
         }
     }
 }

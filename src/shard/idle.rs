@@ -15,9 +15,17 @@ use crate::shard::Shard;
 use crate::shard::account::Outcome;
 use crate::shard::deliver::{Carry, Text, reread};
 use crate::shard::kernel::ConnId;
-use crate::shard::outbox::Rest;
 use crate::xmpp::fault::StanzaFault;
 use crate::xmpp::stanza::{self, ChildKind, Stanza};
+
+/// Why a connection is spared what can wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rest {
+    /// Nobody looks at the client (XEP-0352).
+    pub(super) inactive: bool,
+    /// It reads more slowly than others write.
+    pub(super) slow: bool,
+}
 
 /// What waits for one client, in the order in which it came.
 #[derive(Debug, Default)]
@@ -106,6 +114,12 @@ impl Shard {
             self.release(id);
         }
         let held = self.held.entry(id).or_default();
+        if held.is_full() && !held.stanzas.is_empty() {
+            // There was no room for it: the oldest goes, and its sender's next will come.
+            let oldest = held.stanzas.remove(0);
+            held.bytes -= oldest.text.len();
+            self.counters.held_lost += 1;
+        }
         if held.put(stanza) {
             self.counters.held += 1;
         } else {
@@ -114,7 +128,7 @@ impl Shard {
     }
 
     /// The same for a stanza of ours.
-    pub(super) fn tell_idle(&mut self, id: ConnId, text: &[u8]) {
+    pub(super) fn tell_idle(&mut self, id: ConnId, text: &[u8]) -> bool {
         let presence = reread(text).filter(|it| it.kind == stanza::Kind::Presence);
         let tells = presence.filter(|it| {
             let type_ = it.type_.map(|it| it.raw(text));
@@ -127,10 +141,11 @@ impl Shard {
             Some(from) => {
                 let from = from.value(text).into();
                 self.keep_held(id, HeldStanza { kind: Kind::Presence, from, text: text.to_vec() });
+                true
             }
             None => {
                 self.release(id);
-                self.as_if_active(id, |shard| shard.tell(id, text));
+                self.as_if_active(id, |shard| shard.tell(id, text))
             }
         }
     }
@@ -152,11 +167,24 @@ impl Shard {
     /// All that was held goes out, oldest first. The client stays in its state.
     fn release(&mut self, id: ConnId) {
         let Some(held) = self.held.remove(&id) else { return };
+        let mut rest = held.stanzas.into_iter().peekable();
         self.as_if_active(id, |shard| {
-            for stanza in held.stanzas {
+            while shard.conns.outbox(id).is_none_or(|outbox| outbox.has_room())
+                && let Some(stanza) = rest.next()
+            {
                 shard.tell(id, &stanza.text);
             }
         });
+        if rest.peek().is_some() {
+            // The others follow when there is room again.
+            let held = self.held.entry(id).or_default();
+            for stanza in rest {
+                held.put(stanza);
+            }
+            if let Some(outbox) = self.conns.outbox(id) {
+                outbox.rest.slow = true;
+            }
+        }
     }
 }
 

@@ -146,6 +146,7 @@ impl Shard {
     /// resumed waits for another one.
     pub(super) fn lose(&mut self, conn: &mut Conn, ending: Ending) {
         if !conn.is_closing() && self.may_detach(conn) {
+            self.client_active(conn.id);
             let unacked = self.conns.outbox(conn.id).and_then(|outbox| outbox.take_managed());
             self.detach(conn, unacked, true);
         }

@@ -11,7 +11,7 @@ use crate::home::storing::{Storing, storing};
 use crate::home::{Delivery, Receivers, Resource};
 use crate::limits::{
     MESSAGES_AGAIN_AFTER, MESSAGES_FETCHED_MAX, MESSAGES_OUT_LOW, OFFLINE_MESSAGES_MAX,
-    STORED_OUT_MAX,
+    STORED_MESSAGE_OCTETS_MAX, STORED_OUT_MAX,
 };
 use crate::shard::account::Outcome;
 use crate::shard::deliver::{Carry, Text, reread};
@@ -51,6 +51,12 @@ impl Rows {
 impl Shard {
     /// Nobody takes it now: it waits for the user, if there is room.
     pub(super) fn store_message(&mut self, carry: &Carry<'_>) {
+        // XEP-0160, 3: as if nothing were ever stored.
+        self.store_or(carry, StanzaFault::ServiceUnavailable);
+    }
+
+    /// The same with another word for that there is no room.
+    fn store_or(&mut self, carry: &Carry<'_>, full: StanzaFault) {
         let user = carry.to.without_resource().to_address();
         let mut octets = Vec::new();
         let written = carry.text.append(&mut octets).is_ok();
@@ -64,8 +70,7 @@ impl Shard {
             });
         };
         if !self.keep_message(&user, octets.into(), after) {
-            // XEP-0160, 3: as if nothing were ever stored.
-            self.bounce(carry, StanzaFault::ServiceUnavailable);
+            self.bounce(carry, full);
         }
     }
 
@@ -80,7 +85,8 @@ impl Shard {
     ) -> bool {
         let Some(account) = self.home.account_mut(user.bare()) else { return false };
         let mailbox = &mut account.mailbox;
-        if mailbox.messages + mailbox.storing >= OFFLINE_MESSAGES_MAX {
+        let full = mailbox.messages + mailbox.storing >= OFFLINE_MESSAGES_MAX;
+        if full || octets.len() > STORED_MESSAGE_OCTETS_MAX {
             self.counters.offline_full += 1;
             return false;
         }
@@ -92,7 +98,7 @@ impl Shard {
         let owner = user.clone();
         let after = move |shard: &mut Self, done: Result<(), Unavailable>| {
             if let Some(account) = shard.home.account_mut(owner.bare()) {
-                account.mailbox.storing -= 1;
+                account.mailbox.storing = account.mailbox.storing.saturating_sub(1);
             }
             after(shard, done.map(|()| number));
             // Somebody may have come meanwhile.
@@ -118,8 +124,12 @@ impl Shard {
             if let Some(account) = shard.home.account_mut(owner.bare()) {
                 account.mailbox.fetching = false;
             }
-            if let Ok(Fetched::Messages(messages)) = found {
-                shard.hand_out(&owner, messages);
+            match found {
+                Ok(Fetched::Messages(messages)) => shard.hand_out(&owner, messages),
+                _ => {
+                    shard.try_again();
+                    shard.hungry.push(owner.clone());
+                }
             }
             shard.rests(owner.bare());
         };
@@ -195,13 +205,15 @@ impl Shard {
         };
         let waits = |it: &crate::home::Account| it.mailbox.is_open();
         let takes = self.home.resources(carry.to.bare()).iter().any(takes_messages);
+        // One that names a resource goes there and nowhere else (RFC 6121, 8.5.3.1).
         if takes
+            && self.home.find(carry.to).is_none()
             && self.home.account(carry.to.bare()).is_some_and(waits)
             && self.worth(carry) == Storing::Stored
             && carry.purpose != Purpose::Error
         {
             // Behind those that wait, or it would overtake them.
-            return self.store_message(carry);
+            return self.store_or(carry, StanzaFault::ResourceConstraint);
         }
         self.copy_received(ids, carry);
         self.hand_to_all(ids, carry);
@@ -218,9 +230,7 @@ impl Shard {
         if let Some(account) = self.home.account_mut(user.bare()) {
             account.mailbox.out.retain(|it| *it != number);
         }
-        if self.hungry.is_empty() {
-            self.timers.set(self.now.moment + MESSAGES_AGAIN_AFTER, Timer::Messages);
-        }
+        self.try_again();
         self.hungry.push(user);
     }
 
@@ -229,6 +239,9 @@ impl Shard {
         for user in std::mem::take(&mut self.hungry) {
             self.wants_messages(&user);
             self.rests(user.bare());
+        }
+        for (user, numbers) in std::mem::take(&mut self.unremoved) {
+            self.remove_messages(user, numbers);
         }
     }
 
@@ -250,17 +263,32 @@ impl Shard {
             }
         }
         for (user, numbers) in gone {
-            let owner = user.clone();
-            let (out, changes) = (numbers.clone(), vec![Change::RemoveMessages(numbers)]);
-            let after = move |shard: &mut Self, _: Result<(), Unavailable>| {
-                // If the store failed they come again, which is better than never.
-                if let Some(account) = shard.home.account_mut(owner.bare()) {
-                    account.mailbox.out.retain(|it| !out.contains(it));
-                }
-                shard.wants_messages(&owner);
-                shard.rests(owner.bare());
-            };
-            self.commit_aside(&user, changes, Box::new(after));
+            self.remove_messages(user, numbers);
+        }
+    }
+
+    /// They have arrived: their rows go. If the store can't do it now it is asked again, and nobody
+    /// gets them a second time meanwhile.
+    fn remove_messages(&mut self, user: Address, numbers: Vec<u64>) {
+        let (owner, out) = (user.clone(), numbers.clone());
+        let after = move |shard: &mut Self, done: Result<(), Unavailable>| {
+            if done.is_err() {
+                shard.try_again();
+                return shard.unremoved.push((owner, out));
+            }
+            if let Some(account) = shard.home.account_mut(owner.bare()) {
+                account.mailbox.out.retain(|it| !out.contains(it));
+            }
+            shard.wants_messages(&owner);
+            shard.rests(owner.bare());
+        };
+        self.commit_aside(&user, vec![Change::RemoveMessages(numbers)], Box::new(after));
+    }
+
+    /// What the store or a resource did not take is offered again soon.
+    fn try_again(&mut self) {
+        if self.hungry.is_empty() && self.unremoved.is_empty() {
+            self.timers.set(self.now.moment + MESSAGES_AGAIN_AFTER, Timer::Messages);
         }
     }
 

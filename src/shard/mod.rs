@@ -60,7 +60,7 @@ use crate::presence::Watchers;
 use crate::shard::account::{Account, Handled, Outcomes};
 use crate::shard::buffers::Buffers;
 use crate::shard::counters::Counters;
-use crate::shard::gate::Gates;
+use crate::shard::gate::{Gates, Job};
 use crate::shard::idle::Held;
 use crate::shard::kernel::{ConnId, Ending, NetCounters, Question, Read, ShardId, Ticket};
 use crate::shard::messages::Rows;
@@ -87,6 +87,8 @@ pub struct Shard {
     rows: Rows,
     /// Users whose stored messages came back to be offered again.
     hungry: Vec<Address>,
+    /// Rows of delivered messages that the store could not remove yet.
+    unremoved: Vec<(Address, Vec<u64>)>,
     /// Who of this shard's users watches whom.
     watchers: Watchers<Place>,
     /// Audiences made so far: each gets the next number as its version.
@@ -165,6 +167,8 @@ enum Request {
     Connect(Ticket, std::net::SocketAddr),
     HandOver(ConnId, ShardId, Box<Parcel>),
     Ask(Question),
+    /// Too many questions are open: this one is answered as if the store were away.
+    Fail(Job),
 }
 
 impl Shard {
@@ -181,6 +185,7 @@ impl Shard {
             gates: Gates::new(random.number()),
             rows: Rows::new(),
             hungry: Vec::new(),
+            unremoved: Vec::new(),
             watchers: Watchers::new(random.number(), WATCHERS_MAX),
             audiences: 0,
             laters: Laters::new(random.number()),

@@ -14,21 +14,13 @@ use std::time::Duration;
 use crate::envelope::Kind;
 use crate::limits::{
     ASK_EVERY, ASK_EVERY_STANZAS, OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES,
-    OUTBOX_SLOW_BYTES, UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
+    OUTBOX_SLOW_BYTES, STANZA_SLACK_BYTES, UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
 };
 use crate::shard::account::Origin;
 use crate::shard::buffers::Buffers;
+use crate::shard::idle::Rest;
 use crate::time::Moment;
 use crate::xmpp::sm::{self, TooHigh};
-
-/// Why a connection is spared what can wait.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rest {
-    /// Nobody looks at the client (XEP-0352).
-    pub(super) inactive: bool,
-    /// It reads more slowly than others write.
-    pub(super) slow: bool,
-}
 
 /// The sending half of a connection.
 #[derive(Debug, Default)]
@@ -162,6 +154,12 @@ impl Outbox {
     /// the acknowledgement must be read.
     pub(crate) fn is_high(&self) -> bool {
         self.waiting.len() >= OUTBOX_HIGH_BYTES
+    }
+
+    /// So many octets more break no bound.
+    pub(crate) fn fits(&self, octets: usize) -> bool {
+        let unacked = self.managed.as_ref().map_or(0, |it| it.bytes);
+        self.waiting.len().max(unacked) + octets + STANZA_SLACK_BYTES <= OUTBOX_BYTES_MAX
     }
 
     /// What can wait for it is held.

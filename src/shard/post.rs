@@ -88,11 +88,14 @@ impl Posts {
     }
 
     /// Keeps a record for the next turn, while there are few.
-    fn keep(&mut self, to: ShardId, record: &[u8]) {
-        if self.bytes.len() < POSTS_KEPT_BYTES_MAX {
+    #[must_use]
+    fn keep(&mut self, to: ShardId, record: &[u8]) -> bool {
+        let room = self.bytes.len() < POSTS_KEPT_BYTES_MAX;
+        if room {
             self.bytes.extend_from_slice(record);
             self.ends.push((to, self.bytes.len()));
         }
+        room
     }
 
     /// A stanza for another shard; `exchange` writes it for a peer's stream.
@@ -192,10 +195,14 @@ impl Shard {
             return;
         }
         let mut posts = std::mem::take(&mut self.posts);
-        let mut start = 0;
+        let (mut start, mut full) = (0, Vec::new());
         for (to, end) in posts.ends.drain(..) {
             let record = posts.bytes.get(start..end).unwrap_or_default();
-            if kernel.post(to, record).is_err() {
+            // Once one found no room none behind it may: a later one must not overtake it.
+            if full.contains(&to) || kernel.post(to, record).is_err() {
+                if !full.contains(&to) {
+                    full.push(to);
+                }
                 self.unposted(to, record);
             }
             start = end;
@@ -279,6 +286,13 @@ impl Shard {
         }
     }
 
+    /// Offered again with the next turn.
+    fn keep_post(&mut self, to: ShardId, record: &[u8]) {
+        if !self.posts.keep(to, record) {
+            self.counters.posts_lost += 1;
+        }
+    }
+
     /// The mesh to that shard is full.
     fn unposted(&mut self, to: ShardId, record: &[u8]) {
         self.counters.mesh_full += 1;
@@ -286,7 +300,7 @@ impl Shard {
         match Record::ALL.get(usize::from(*tag)) {
             // An answer of ours: nobody would hear that it was lost, so it is offered again.
             Some(Record::Stanza | Record::Outbound) if rest.get(2) == Some(&0) => {
-                self.posts.keep(to, record);
+                self.keep_post(to, record);
             }
             Some(Record::Stanza | Record::Outbound) => self.with_carry(rest, |shard, carry| {
                 shard.bounce(carry, StanzaFault::ResourceConstraint);
@@ -318,7 +332,7 @@ impl Shard {
                 | Record::Fanout
                 | Record::Watchers
                 | Record::WatchersWanted,
-            ) => self.posts.keep(to, record),
+            ) => self.keep_post(to, record),
             None => {}
         }
     }

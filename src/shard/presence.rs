@@ -9,6 +9,7 @@ use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
 use crate::home::subscription::{Act, Denial, Notice};
 use crate::home::{Available, Readiness, Resource};
+use crate::limits::PRESENCE_BYTES_MAX;
 use crate::shard::Shard;
 use crate::shard::account::Outcome;
 use crate::shard::deliver::{Carry, Text};
@@ -17,7 +18,7 @@ use crate::shard::session;
 use crate::time::Wall;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::stanza::{ChildKind, Stanza};
-use crate::xmpp::write;
+use crate::xmpp::{splice, write};
 
 /// A contact is asked again after this time if a request of the user's has no answer.
 const ASK_AGAIN_MICROSECONDS: u64 = 86_400_000_000;
@@ -32,8 +33,8 @@ impl Shard {
     pub(super) fn broadcast(&mut self, id: ConnId, carry: &Carry<'_>) {
         let Text::Original { frame, stanza, .. } = &carry.text else { return };
         let mut whole = Vec::new();
-        if carry.text.append(&mut whole).is_err() {
-            return self.bounce(carry, StanzaFault::NotAcceptable);
+        if carry.text.append(&mut whole).is_err() || whole.len() > PRESENCE_BYTES_MAX {
+            return self.return_to(id, carry, StanzaFault::NotAcceptable);
         }
         let user = carry.from.without_resource().to_address();
         let is_available = carry.purpose == Purpose::Available;
@@ -60,12 +61,15 @@ impl Shard {
         }
         if !is_available {
             let status = stanza.child_text(frame, ChildKind::Status).unwrap_or_default();
-            self.end_directed(carry.from, &directed);
-            self.note_last(&user, &status);
+            self.end_directed(carry.from, &directed, before.is_some());
+            if before.is_some() {
+                self.note_last(&user, &status);
+            }
         } else if before.is_none() {
             self.came_online(id, carry.from);
         }
         if now.is_some_and(|it| it >= 0) && before.is_none_or(|it| it < 0) {
+            self.free_stored(user.bare());
             self.wants_messages(&user);
         }
     }
@@ -120,8 +124,8 @@ impl Shard {
             }
             self.tell(id, &text);
         }
-        for contact in again {
-            self.ask_again(user, contact);
+        if !again.is_empty() {
+            self.ask_again(user, again);
         }
     }
 
@@ -168,18 +172,22 @@ impl Shard {
             .filter(|r| only.is_none_or(|name| *r.name == *name))
             .filter_map(|r| r.available.as_ref().map(|a| a.stanza.clone()))
             .collect();
-        if stanzas.is_empty() {
-            return self.show_offline(user, to);
-        }
         if let Some(name) = only {
             let full = format!("{}/{name}", user.bare());
             let mut scratch = String::new();
             let Ok(from) = AddressRef::parse(&full, &mut scratch) else { return };
+            if stanzas.is_empty() {
+                // Of the others nothing is said.
+                return self.say("unavailable", from, to);
+            }
             let mut text = b"<presence".to_vec();
             write::attr("from", from.full(), &mut text);
             write::attr("to", to.full(), &mut text);
             text.extend_from_slice(b"/>");
             return self.answer(from, to, Kind::Presence, Purpose::Available, &text);
+        }
+        if stanzas.is_empty() {
+            return self.show_offline(user, to);
         }
         for stanza in stanzas {
             self.send_addressed(user, &stanza, to);
@@ -268,6 +276,16 @@ impl Shard {
         self.answer(from, to, Kind::Presence, purpose, &text);
     }
 
+    /// A client's own presence comes back to it as an error, which presence else never does.
+    pub(super) fn return_to(&mut self, id: ConnId, carry: &Carry<'_>, fault: StanzaFault) {
+        self.outcome(carry.origin, Outcome::Bounced);
+        self.counters.stanza_faults[fault.index()] += 1;
+        let Text::Original { frame, stanza, .. } = &carry.text else { return };
+        let mut text = Vec::new();
+        splice::error_reply(frame, stanza, fault, None, None, None, &mut text);
+        self.tell(id, &text);
+    }
+
     /// Remembers who got presence directly, to tell them of the end (RFC 6121, 4.6.3).
     pub(super) fn note_directed(&mut self, id: ConnId, carry: &Carry<'_>) -> bool {
         let available = match carry.purpose {
@@ -320,16 +338,17 @@ impl Shard {
             }
             self.fan_out(&user, &text);
         }
-        self.end_directed(address.view(), &resource.directed);
+        self.end_directed(address.view(), &resource.directed, resource.available.is_some());
         if resource.available.is_some() {
             self.note_last(&user, "");
         }
     }
 
     /// Who got presence directly hears of the end, unless he has heard of it as a contact.
-    fn end_directed(&mut self, from: AddressRef<'_>, directed: &[Address]) {
+    fn end_directed(&mut self, from: AddressRef<'_>, directed: &[Address], was_seen: bool) {
         for to in directed {
-            let heard = self.home.account(from.bare()).is_some_and(|it| it.is_seen_by(to.bare()));
+            let heard = was_seen
+                && self.home.account(from.bare()).is_some_and(|it| it.is_seen_by(to.bare()));
             if !heard {
                 self.say("unavailable", from, to.view());
             }
@@ -345,7 +364,8 @@ impl Shard {
                 resource
                     .directed
                     .iter()
-                    .any(|it| it.full() == from.full() || it.full() == from.bare())
+                    // A room is one place: who is in it may ask, whoever of it was told.
+                    .any(|it| it.bare() == from.bare())
             })
     }
 }

@@ -4,6 +4,7 @@
 //! the home shard as for a bind. What it has not acknowledged is sent again in its order. A session is
 //! **not** resumed on another node, nor after a restart.
 
+use crate::limits::RESUMING_WAITING_MAX;
 use crate::route::shard_of;
 use crate::shard::Shard;
 use crate::shard::account::Outcome;
@@ -36,9 +37,8 @@ impl Shard {
     /// On the home shard: the session goes on here, or the client is told to bind.
     pub(super) fn resume(&mut self, conn: &mut Conn, id: SessionId, handled: u32) {
         conn.parked = false;
-        let Role::Login(login) = &mut conn.role else { return };
+        let Role::Login(login) = &conn.role else { return };
         let Some(bare) = login.user.as_ref().map(|user| user.bare().to_owned()) else { return };
-        let lang = login.lang.take();
         let known = self.sessions.get(id.stream).filter(|it| {
             let same = it.id == id && it.address.bare() == bare;
             same && it.state.handle(Input::Taken).is_ok()
@@ -49,6 +49,11 @@ impl Shard {
             return self.management_failed(conn.id, StanzaFault::ItemNotFound, handled);
         };
         self.take_from(key);
+        let waiting = self.conns.outbox(conn.id).map_or(0, |outbox| outbox.waiting_bytes());
+        if waiting > RESUMING_WAITING_MAX {
+            // It asked so often in vain that what its session holds would not fit behind the answers.
+            return self.stream_fault(conn, StreamFault::PolicyViolation);
+        }
         let Some((stream, detached)) = self.detached_of(key_of(id.stream)) else { return };
         let Ok(more) = sm::advance(detached.acked, handled, detached.sent as u32) else {
             let sent = detached.acked.wrapping_add(detached.sent as u32);
@@ -65,6 +70,10 @@ impl Shard {
         self.home.rekey(&bare, key_of(stream), conn.id);
         let copied = self.is_copied(&bare, conn.id);
         let blocks = self.has_blocks(&bare);
+        let lang = match &mut conn.role {
+            Role::Login(login) => login.lang.take(),
+            _ => None,
+        };
         conn.role = Role::Bound(Box::new(Bound { address, lang, copied, stream, blocks }));
         self.write(conn.id, |out| sm::resumed(&id.to_string(), counted, out));
         for held in detached.queue.drain(..more as usize) {

@@ -125,7 +125,14 @@ impl Shard {
             pushes.push((resource.key, text));
         }
         for (key, text) in pushes {
-            self.tell(key, &text);
+            if !self.tell(key, &text) {
+                // It hears of no more until it asks again: so the version it has stays the older
+                // one, and the next answer brings all.
+                self.counters.pushes_missed += 1;
+                if let Some(resource) = self.home.resource_mut(user.bare(), key) {
+                    resource.interested = false;
+                }
+            }
         }
     }
 

@@ -265,7 +265,7 @@ impl Shard {
         self.home.rekey(session.address.bare(), old, key_of(stream));
         self.sessions.detached += 1;
         self.counters.sessions_detached += 1;
-        self.watch_session(stream);
+        self.session_due(stream);
     }
 
     /// Whether a stanza that is held still waits for its outcome: messages and questions do.
@@ -316,12 +316,15 @@ impl Shard {
     }
 
     /// A stanza of ours for a resource whose connection is lost.
-    pub(super) fn hold_text(&mut self, key: ConnId, text: &[u8]) {
+    pub(super) fn hold_text(&mut self, key: ConnId, text: &[u8]) -> bool {
         let since = self.now.moment;
-        let Some((_, detached)) = self.detached_of(key) else { return };
+        let Some((stream, detached)) = self.detached_of(key) else { return false };
         if !detached.has_room() {
+            // What it would miss nobody would tell it again: better it begins anew.
+            detached.until = since;
             self.counters.sessions_full += 1;
-            return;
+            self.watch_session(stream);
+            return false;
         }
         let presence = reread(text).filter(|it| it.kind == crate::xmpp::stanza::Kind::Presence);
         let tells = presence.filter(|it| it.type_.is_none_or(|t| t.raw(text) == "unavailable"));
@@ -330,6 +333,27 @@ impl Shard {
             presence_key(of(it.from), of(it.to))
         });
         detached.push(Held { origin: None, since, presence, text: text.to_vec() });
+        true
+    }
+
+    /// Another resource of the user takes messages now: those that are stored need not wait for a
+    /// session that may never come back.
+    pub(super) fn free_stored(&mut self, bare: &str) {
+        for stream in self.sessions.streams_of(|it| it.address.bare() == bare) {
+            let Some((_, detached)) = self.detached_of(key_of(stream)) else { continue };
+            let mut rows = Vec::new();
+            for held in &mut detached.queue {
+                if let Some(row) = held.origin.and_then(Origin::row) {
+                    rows.push(row);
+                    held.origin = None;
+                    detached.bytes -= held.text.len();
+                    held.text = Vec::new();
+                }
+            }
+            for row in rows {
+                self.row_returned(row);
+            }
+        }
     }
 
     pub(super) fn detached_of(&mut self, key: ConnId) -> Option<(u32, &mut Detached)> {

@@ -239,6 +239,9 @@ impl Shard {
         if self.conns.outbox(conn.id).is_some_and(|it| it.asks(self.now.moment)) {
             self.mark(conn.id);
         }
+        if self.conns.outbox(conn.id).is_some_and(|it| it.has_room() && it.catches_up()) {
+            self.caught_up(conn.id);
+        }
     }
 
     /// XEP-0198, 6: the stream ends.
@@ -328,19 +331,27 @@ impl Shard {
         }
     }
 
-    /// A stanza of ours for a client, on nobody's account. One that takes nothing misses it.
-    pub(super) fn tell(&mut self, id: ConnId, text: &[u8]) {
+    /// A stanza of ours for a client, on nobody's account. One that takes nothing misses it: false.
+    pub(super) fn tell(&mut self, id: ConnId, text: &[u8]) -> bool {
         match self.conns.outbox(id).map(|outbox| (outbox.has_room(), outbox.is_idle())) {
-            Some((_, true)) => self.tell_idle(id, text),
+            Some((_, true)) => return self.tell_idle(id, text),
             Some((true, _)) => self.write_stanza(id, text),
-            Some((false, _)) => self.counters.outbox_full += 1,
-            None => self.hold_text(id, text),
+            Some((false, _)) => {
+                self.counters.outbox_full += 1;
+                return false;
+            }
+            None => return self.hold_text(id, text),
         }
+        true
     }
 
     /// Appends a stanza to an outbox whatever waits there: an answer to its own client.
     pub(super) fn write_stanza(&mut self, id: ConnId, text: &[u8]) {
         let now = self.now.moment;
+        if self.conns.outbox(id).is_some_and(|outbox| !outbox.fits(text.len())) {
+            self.counters.outbox_full += 1;
+            return;
+        }
         self.write(id, |out| out.extend_from_slice(text));
         let Some(outbox) = self.conns.outbox(id) else { return };
         if outbox.stanza(text.len(), None, now) {

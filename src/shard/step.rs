@@ -3,7 +3,9 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY, TRIM_EVERY};
+use crate::limits::{
+    CLIENT_STANZA_BYTES_MAX, FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY, TRIM_EVERY,
+};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -28,11 +30,16 @@ impl Engine for Shard {
         self.settle(kernel);
         self.trim();
         self.publish(kernel);
-        Next { deadline: self.deadline(), done: self.stopping && self.conns.len() == 0 }
+        Next { deadline: self.deadline(), done: self.is_done() }
     }
 }
 
 impl Shard {
+    /// Told to stop, alone, and nothing is on its way into the store.
+    fn is_done(&self) -> bool {
+        self.stopping && self.conns.len() == 0 && self.gates.is_idle()
+    }
+
     /// When the next turn is at the latest: at once if this one left something to be flushed, soon
     /// if other shards had no room for what they must hear.
     fn deadline(&self) -> Moment {
@@ -119,6 +126,11 @@ impl Shard {
                 conn.tail = tail;
             }
         }
+        if conn.parked && conn.streaming && conn.tail.len() > CLIENT_STANZA_BYTES_MAX {
+            // It has said enough until it is let go.
+            conn.choked = true;
+            self.mark(conn.id);
+        }
         self.read_on(conn);
     }
 
@@ -191,7 +203,7 @@ impl Shard {
 
     /// Its outbox has drained: it is read again, unless something else holds it up.
     pub(super) fn unchoke(&mut self, conn: &mut Conn) {
-        if conn.choked && !self.is_held_up(conn) {
+        if conn.choked && !conn.parked && !self.is_held_up(conn) {
             conn.choked = false;
             if conn.streaming {
                 self.requests.push(Request::Read(conn.id, Read::Stream));
@@ -365,7 +377,8 @@ impl Shard {
         }
         let mut owing = std::mem::take(&mut self.owing);
         owing.retain(|id| self.acknowledged(*id, kernel));
-        debug_assert!(self.owing.is_empty());
+        // One that was given up may have made others owe.
+        owing.append(&mut self.owing);
         self.owing = owing;
         if !self.owing.is_empty() {
             self.settle_at = self.now.moment + SWEEP_EVERY;
@@ -390,6 +403,7 @@ impl Shard {
                     Request::Close(conn, ending) => kernel.close(conn, ending),
                     Request::Connect(ticket, target) => kernel.connect(ticket, target),
                     Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
+                    Request::Fail(job) => self.job_failed(job),
                     Request::Ask(question) => {
                         if let Err(question) = kernel.ask(question) {
                             self.unasked(*question);

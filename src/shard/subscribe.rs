@@ -7,17 +7,18 @@
 
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
-use crate::home::record::Item;
+use crate::home::record::{Change, Item};
 use crate::home::roster::style_with;
 use crate::home::subscription::{Act, Notice, Step};
 use crate::limits::REQUESTS_OF_DOMAIN_MAX;
 use crate::shard::Shard;
 use crate::shard::account::{Origin, Outcome};
-use crate::shard::deliver::{Carry, Text};
+use crate::shard::deliver::{Carry, Text, reread};
 use crate::shard::kernel::{ConnId, Full, Ticket, Unavailable};
 use crate::shard::post::carried;
 use crate::time::Moment;
 use crate::xmpp::fault::StanzaFault;
+use crate::xmpp::splice::{self, Edits};
 
 /// A user's own stanza while it waits for its commit.
 struct Said {
@@ -151,6 +152,24 @@ impl Shard {
         let Some(act) = Act::of(carry.purpose) else { return };
         let contact = carry.from.without_resource().to_address();
         let user = carry.to.without_resource().to_address();
+        let mut whole = Vec::new();
+        if carry.text.append(&mut whole).is_err() {
+            return self.bounce(carry, StanzaFault::NotAcceptable);
+        }
+        // RFC 6121, 3.1: both addresses are bare.
+        let mut bare = Vec::new();
+        let edits = Edits { from: Some(contact.full()), to: Some(user.full()), ..Edits::default() };
+        let read = reread(&whole);
+        let made_bare = read.and_then(|it| splice::forward(&whole, &it, &edits, &mut bare).ok());
+        if made_bare.is_none() {
+            return self.bounce(carry, StanzaFault::NotAcceptable);
+        }
+        let carry = &Carry {
+            from: carry.from.without_resource(),
+            to: carry.to.without_resource(),
+            text: Text::Written(&bare),
+            ..carry.clone()
+        };
         let Some(account) = self.home.account(user.bare()) else { return };
         if user == contact {
             return self.outcome(carry.origin, Outcome::ByRule);
@@ -167,11 +186,7 @@ impl Shard {
             self.counters.requests_refused += 1;
             return self.bounce(carry, StanzaFault::ResourceConstraint);
         }
-        let mut request = Vec::new();
-        if act == Act::Subscribe && carry.text.append(&mut request).is_err() {
-            return self.bounce(carry, StanzaFault::NotAcceptable);
-        }
-        match account.roster.after(&contact, &step, Some(&request), None) {
+        match account.roster.after(&contact, &step, Some(&bare), None) {
             Err(fault) => {
                 self.counters.requests_refused += 1;
                 self.bounce(carry, fault);
@@ -202,7 +217,7 @@ impl Shard {
             self.outcome(carry.origin.take(), Outcome::Stored);
         }
         if step.passed {
-            self.pass_to_clients(&carry);
+            self.pass_to_clients(&carry, kept);
         } else {
             self.outcome(carry.origin, Outcome::ByRule);
         }
@@ -215,7 +230,9 @@ impl Shard {
 
     /// A request goes to the available resources, the rest to those that have the roster
     /// (RFC 6121, 3.1.3, 3.1.6, 3.2.3, 3.3.3).
-    fn pass_to_clients(&mut self, carry: &Carry<'_>) {
+    ///
+    /// `kept`: it is in the store, so one that finds no room comes again, or its push does.
+    fn pass_to_clients(&mut self, carry: &Carry<'_>, kept: bool) {
         let is_request = carry.purpose == Purpose::Subscribe;
         let ids: Vec<_> = self
             .home
@@ -227,31 +244,42 @@ impl Shard {
         if ids.is_empty() {
             return self.outcome(carry.origin, Outcome::ByRule);
         }
-        self.hand_to_all(&ids, carry);
+        if !kept {
+            return self.hand_to_all(&ids, carry);
+        }
+        for id in ids {
+            // A full outbox is counted where it is found.
+            let _taken = self.put_into(id, carry).is_ok();
+        }
     }
 
-    /// A request of the user's that has no answer is repeated, and the time noted.
-    pub(super) fn ask_again(&mut self, user: AddressRef<'_>, contact: Address) {
+    /// Requests of the user's that have no answer are repeated, and the time noted.
+    pub(super) fn ask_again(&mut self, user: AddressRef<'_>, contacts: Vec<Address>) {
         let user = user.to_address();
         let owner = user.clone();
         let work = move |shard: &mut Self| {
             let Some(account) = shard.home.account(user.bare()) else { return };
-            let Some(item) = account.roster.get(contact.full()) else { return };
-            if !item.state.pending_out() {
+            let pending = |contact: &Address| {
+                let item = account.roster.get(contact.full())?;
+                item.state.pending_out().then(|| Item { asked: shard.now.wall, ..item.clone() })
+            };
+            let items: Vec<Item> = contacts.iter().filter_map(pending).collect();
+            let contacts: Vec<Address> = items.iter().map(|it| it.contact.clone()).collect();
+            if items.is_empty() {
                 return;
             }
-            let mut item = item.clone();
-            item.asked = shard.now.wall;
-            let changes = vec![crate::home::record::Change::PutItem(Box::new(item))];
+            let changes = items.into_iter().map(|it| Change::PutItem(Box::new(it))).collect();
             let from = user.clone();
             let after = move |shard: &mut Self, done: Result<(), Unavailable>| {
-                if done.is_ok() {
+                for contact in contacts.iter().filter(|_| done.is_ok()) {
                     shard.say(Act::Subscribe.name(), from.view(), contact.view());
                 }
             };
             shard.commit(&user, None, changes, Box::new(after));
         };
-        // If too much waits, the next login will ask.
-        let _ = self.with_record(&owner, Box::new(work));
+        if !self.with_record(&owner, Box::new(work)) {
+            // Too much waits: the next login will ask.
+            self.counters.requests_refused += 1;
+        }
     }
 }

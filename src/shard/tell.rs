@@ -40,6 +40,7 @@ impl Shard {
         if conn.parked && !conn.is_closing() {
             conn.parked = false;
             work(self, &mut conn);
+            self.unchoke(&mut conn);
             self.clear(&mut conn, &[]);
         }
         self.done_with(conn);
@@ -131,7 +132,7 @@ impl Shard {
         }
         self.end_sessions(Some(user.bare()));
         // What is known of the account may be known no longer.
-        self.home.forget(user.bare(), false);
+        self.home.doom(user.bare());
         let now = self.now.moment;
         self.kicked.retain(|(_, at)| now.since(*at) <= LOGIN_TIME_MAX);
         if self.kicked.len() < KICKED_MAX {

@@ -33,8 +33,8 @@ impl Shard {
         }
         let (user, who) = (asked.carry.to, asked.carry.from);
         if !self.may_see(user, who) {
-            // XEP-0012, 8: that would tell a stranger whether somebody is there.
-            return Err(StanzaFault::Forbidden);
+            // As if there were no such account: a stranger learns nothing.
+            return Err(StanzaFault::ServiceUnavailable);
         }
         if self.home.resources(user.bare()).iter().any(|it| it.available.is_some()) {
             return now(|out| last(Duration::ZERO, "", out));

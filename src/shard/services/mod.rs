@@ -104,7 +104,12 @@ impl Shard {
     fn answer_of(&mut self, asked: &Asked<'_>, kind: ChildKind) -> Answered {
         let Asked { is_set, of_server, own, .. } = *asked;
         match kind {
-            ChildKind::Ping if !is_set => now(|_| {}),
+            // A stranger does not learn whether there is such an account.
+            ChildKind::Ping
+                if !is_set && (of_server || self.may_see(asked.carry.to, asked.carry.from)) =>
+            {
+                now(|_| {})
+            }
             // RFC 3921, 3, which old clients still ask for.
             ChildKind::Session if is_set && (own || of_server) => now(|_| {}),
             ChildKind::DiscoInfo if !is_set => self.disco_info(asked),

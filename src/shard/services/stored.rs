@@ -45,7 +45,7 @@ impl Shard {
             return Ok(Reply::Later);
         }
         if !own {
-            return Err(StanzaFault::Forbidden);
+            return Err(StanzaFault::ServiceUnavailable);
         }
         if asked.payload.len() > VCARD_BYTES_MAX {
             self.counters.stored_refused += 1;
@@ -72,7 +72,7 @@ impl Shard {
     /// XEP-0049: the owner's alone.
     pub(super) fn private(&mut self, asked: &Asked<'_>) -> Answered {
         if !asked.own {
-            return Err(StanzaFault::Forbidden);
+            return Err(StanzaFault::ServiceUnavailable);
         }
         let (name, element) = stored::private(asked.payload)?;
         let too_long = element.len() > PRIVATE_BYTES_MAX || name.len() > PRIVATE_NAME_BYTES_MAX;
