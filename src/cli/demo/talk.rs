@@ -27,7 +27,11 @@ pub(super) fn log_in(ladder: &mut Ladder, logins: &[Login; 4]) -> Option<Cast> {
         });
     }
     for (client, login) in clients.iter_mut().zip(logins) {
-        ladder.step(login.user, login.domain, "presence", || {
+        ladder.step(login.user, login.domain, "roster, presence", || {
+            // Who has asked for the roster hears of subscriptions (RFC 6121, 2.2).
+            client.send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")?;
+            let got = client.wait("the roster", |it| it.attribute("id") == "roster")?;
+            result(&got)?;
             client.send("<presence/>")?;
             // The answer to a ping behind it shows that the presence was taken.
             ping(client, login.domain, "ready").map(|_| "available".to_owned())
@@ -48,6 +52,7 @@ pub(super) fn talk(ladder: &mut Ladder, cast: &mut Cast) {
     ladder.step("bob", "alice", "chat, to her very client", || {
         chat(bob, alice, &to, "At half past.")
     });
+    ladder.step("alice", "bob", "subscription, both ways", || befriend(alice, bob));
     ladder.step("alice", "bob", "presence: away", || away(alice, bob));
     ladder.step("alice", "example.com", "IQ: ping", || ping(alice, "example.com", "p1"));
     ladder.step("alice", "example.com", "IQ: what can you do", || {
@@ -69,6 +74,7 @@ pub(super) fn talk(ladder: &mut Ladder, cast: &mut Cast) {
     ladder.step("bob", "dave", "chat", || {
         chat(bob, dave, "dave@partner.example", "It is: 你好, ☕.")
     });
+    ladder.step("alice", "carol", "subscription, both ways", || befriend(alice, carol));
     ladder.step("alice", "partner.example", "IQ: ping", || ping(alice, "partner.example", "p3"));
     ladder.step("carol", "example.com", "IQ: ping", || ping(carol, "example.com", "p4"));
     ladder
@@ -117,6 +123,33 @@ fn explained(from: &mut Client, id: &str, trouble: Trouble) -> Trouble {
         Some(condition) => Trouble(format!("it came back with {condition}")),
         None => trouble,
     }
+}
+
+/// RFC 6121, 3.1: each asks, each grants, and each sees the other come.
+fn befriend(one: &mut Client, other: &mut Client) -> Seen {
+    subscribe(one, other)?;
+    subscribe(other, one)?;
+    Ok("each sees the other".to_owned())
+}
+
+fn subscribe(from: &mut Client, to: &mut Client) -> Result<(), Trouble> {
+    let is = |type_: &'static str, who: &str| {
+        let who = who.to_owned();
+        move |it: &Element| {
+            it.name == "presence" && it.attribute("type") == type_ && it.attribute("from") == who
+        }
+    };
+    let (asker, asked) = (bare(&from.jid), bare(&to.jid));
+    from.send(&format!("<presence to='{asked}' type='subscribe'/>"))?;
+    to.wait("the request", is("subscribe", &asker))?;
+    to.send(&format!("<presence to='{asker}' type='subscribed'/>"))?;
+    from.wait("the approval", is("subscribed", &asked))?;
+    from.wait("the presence", is("", &to.jid))?;
+    Ok(())
+}
+
+fn bare(jid: &str) -> String {
+    jid.split('/').next().unwrap_or_default().to_owned()
 }
 
 fn away(from: &mut Client, to: &mut Client) -> Seen {
