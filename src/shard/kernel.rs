@@ -81,6 +81,8 @@ pub enum Event<'a> {
     /// `unacknowledged`: octets of all that was sent which the far end's kernel had not
     /// acknowledged when the socket ended.
     Gone { conn: ConnId, why: Gone, unacknowledged: u64 },
+    /// A datagram came on a listener.
+    Datagram { listener: ListenerId, remote: SocketAddr, bytes: &'a [u8] },
     /// A record of another shard.
     Posted { from: ShardId, record: &'a [u8] },
     /// A connection that another shard handed over; nothing is read until asked.
@@ -196,6 +198,10 @@ pub trait Kernel {
     /// Connects to `target`; [`Event::Connected`] or [`Event::ConnectFailed`] follows within the
     /// connect timeout of `limits`.
     fn connect(&mut self, ticket: Ticket, target: SocketAddr);
+    /// Sends a datagram from the socket of a listener. One that finds no room is lost, as any may be.
+    fn send_datagram(&mut self, listener: ListenerId, remote: SocketAddr, bytes: &[u8]) {
+        let _ = (listener, remote, bytes);
+    }
     /// Puts a record into another shard's mesh ring.
     fn post(&mut self, to: ShardId, record: &[u8]) -> Result<(), Full>;
     /// Moves a connection that has no receive armed to another shard, after the send that may be

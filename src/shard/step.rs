@@ -57,6 +57,8 @@ impl Shard {
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes),
             Event::Sent { conn, buffer } => self.sent(conn, buffer),
+            // Nobody listens for datagrams yet.
+            Event::Datagram { .. } => {}
             Event::Posted { from, record } => self.posted(from, record),
             Event::Accepted { conn, listener, remote } => self.accepted(conn, listener, remote),
             Event::Arrived { conn, parcel } => self.arrived(conn, *parcel),
