@@ -220,6 +220,10 @@ pub const VERIFIES_PER_WAY_MAX: usize = 256;
 
 /// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn.
 pub const ACCEPT_BACKLOG_MAX: i32 = 4_096;
+/// Octets of the longest datagram that is taken: as many as UDP can carry.
+pub const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// Datagrams taken from all sockets of a shard in a turn.
+pub const DATAGRAMS_PER_TURN_MAX: u32 = 128;
 /// Connections accepted from one listener and turn by the epoll twin.
 pub const ACCEPTS_PER_TURN_MAX: u32 = 64;
 /// How long accepting rests when no descriptor is left.

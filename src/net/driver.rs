@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::net::conns::Conns;
+use crate::net::datagrams::Datagrams;
 use crate::net::lanes::Ends;
 use crate::shard::kernel::{NetCounters, ShardId};
 use crate::time::Now;
@@ -20,6 +21,8 @@ pub(super) struct Base {
     pub(super) now: Now,
     pub(super) counters: NetCounters,
     pub(super) listeners: Vec<OwnedFd>,
+    /// What is known of those that take datagrams.
+    pub(super) datagrams: Datagrams,
     /// Whether new connections are wanted at the moment.
     pub(super) accepting: bool,
     /// For outbound sockets; accepted ones inherit it.
@@ -42,6 +45,10 @@ pub(super) enum Happened {
         remote: SocketAddr,
     },
     AcceptFailed(io::Error),
+    /// A listener that takes datagrams has some, or had.
+    Readable {
+        listener: usize,
+    },
     Connected {
         index: u32,
         result: io::Result<()>,

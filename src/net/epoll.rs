@@ -279,6 +279,10 @@ impl Driver for EpollDriver {
             let (kind, id) = unpack(self.events[self.looked - 1].u64);
             match kind {
                 BELL => sys::silence(&base.ends.doorbell().bell),
+                LISTENER if base.datagrams.is(id.index as usize) => {
+                    self.rest = 0;
+                    return Some(Happened::Readable { listener: id.index as usize });
+                }
                 LISTENER => self.listener = Some((id.index as usize, ACCEPTS_PER_TURN_MAX)),
                 _ => {
                     if let Some(happened) = self.reap_conn(base, id) {

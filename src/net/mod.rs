@@ -10,6 +10,7 @@ pub mod clock;
 
 mod buffers;
 mod conns;
+mod datagrams;
 mod driver;
 mod epoll;
 mod lanes;

@@ -16,6 +16,7 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use crate::limits::{DESCRIPTORS_RESERVED, RECEIVE_BUFFER_BYTES, RECEIVE_BUFFERS, SPIN_US_MAX};
 use crate::net::conns::Conns;
+use crate::net::datagrams::Datagrams;
 use crate::net::driver::{Base, Driver};
 use crate::net::epoll::EpollDriver;
 use crate::net::lanes::{self, ControlHandle, Ends, Questions};
@@ -47,6 +48,8 @@ pub struct Plan {
     pub cores: Vec<usize>,
     /// A listener's place here is its `ListenerId`. Port 0 takes any free one.
     pub listeners: Vec<SocketAddr>,
+    /// Which of them, by place, take datagrams instead of connections.
+    pub datagrams: Vec<usize>,
     /// Ring or epoll.
     pub interface: Interface,
     /// Microseconds to spin before sleeping; 0 is off, more than the limit is the limit.
@@ -66,6 +69,7 @@ impl Default for Plan {
             shards: 1,
             cores: Vec::new(),
             listeners: Vec::new(),
+            datagrams: Vec::new(),
             interface: Interface::Auto,
             spin_us: 0,
             receive_buffers: RECEIVE_BUFFERS,
@@ -228,14 +232,20 @@ fn bind_all(plan: &Plan, interface: Interface) -> Result<(Vec<SocketAddr>, Socke
     let nonblocking = interface == Interface::Epoll;
     let mut sockets: Sockets = (0..plan.shards).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
-    for &wanted in &plan.listeners {
+    for (place, &wanted) in plan.listeners.iter().enumerate() {
         let failed = |error| StartError::Bind { address: wanted, error };
+        let datagrams = plan.datagrams.contains(&place);
         if wanted.port() != 0 {
-            sys::check_free(wanted).map_err(failed)?;
+            sys::check_free(wanted, datagrams).map_err(failed)?;
         }
         let mut address = wanted;
         for listeners in &mut sockets {
-            let socket = sys::listen(address, nonblocking, plan.not_sent_bytes).map_err(failed)?;
+            let socket = if datagrams {
+                sys::datagrams(address)
+            } else {
+                sys::listen(address, nonblocking, plan.not_sent_bytes)
+            };
+            let socket = socket.map_err(failed)?;
             address = sys::local(socket.as_raw_fd()).map_err(failed)?;
             listeners.push(socket);
         }
@@ -333,6 +343,7 @@ where
         conns: Conns::default(),
         now: clock::now(),
         counters: NetCounters::default(),
+        datagrams: Datagrams::new(&plan.datagrams, listeners.len()),
         listeners,
         accepting: false,
         not_sent_bytes: plan.not_sent_bytes,

@@ -53,6 +53,10 @@ impl<D: Driver> Pump<D> {
                 self.accept_failed(&error);
                 None
             }
+            Happened::Readable { listener } => {
+                self.base.datagrams.readable(listener);
+                None
+            }
             Happened::Connected { index, result } => self.connected(index, result).map(Pick::Owned),
         }
     }

@@ -9,6 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::limits::{
@@ -71,6 +72,7 @@ pub(super) enum Pick {
     Lent { conn: ConnId, lent: Lent },
     Held { conn: ConnId },
     Record { from: usize, record: Record },
+    Datagram { listener: usize, remote: SocketAddr, length: usize },
 }
 
 impl<D: Driver> Pump<D> {
@@ -148,6 +150,7 @@ impl<D: Driver> Pump<D> {
         self.base.now = now;
         self.base.counters.turns += 1;
         self.left = BUDGET;
+        self.base.datagrams.begin();
         self.drained = false;
         // What is seen of the mesh now was posted before what the other lanes show later, so a
         // connection never arrives behind a record that was posted after it was handed over.
@@ -216,6 +219,7 @@ impl<D: Driver> Pump<D> {
             || !self.queue.is_empty()
             || !self.ended.is_empty()
             || !self.unread.is_empty()
+            || self.base.datagrams.are_waiting()
             || until <= before;
         if busy_again || self.spin_for_work(before, until) {
             self.driver.wait(&mut self.base, Some(Duration::ZERO));
@@ -290,6 +294,9 @@ impl<D: Driver> Pump<D> {
                     return Some(pick);
                 }
                 continue;
+            }
+            if let Some(pick) = self.pick_datagram() {
+                return Some(pick);
             }
             if let Some(conn) = self.pick_unread() {
                 return Some(Pick::Held { conn });

@@ -39,6 +39,8 @@ const BELL: u8 = 5;
 const WOKEN: u8 = 6;
 /// We could not wake another shard by its ring.
 const WAKE_FAILED: u8 = 7;
+/// A socket has datagrams.
+const READABLE: u8 = 8;
 
 /// In user data that is not about a connection.
 const NOBODY: ConnId = ConnId { index: 0, generation: 0 };
@@ -216,6 +218,9 @@ impl RingDriver {
     /// Arms one listener, or calls its accept back.
     fn accept_on(&mut self, base: &Base, listener: usize) {
         let id = ConnId { index: listener as u32, generation: 0 };
+        if base.datagrams.is(listener) {
+            return self.watch_datagrams(base, listener, id);
+        }
         match (base.accepting, self.accepting[listener]) {
             (true, false) => {
                 let Some(socket) = base.listeners.get(listener) else { return };
@@ -228,6 +233,32 @@ impl RingDriver {
             (false, true) => self.cancel_token(pack(ACCEPT, id)),
             _ => {}
         }
+    }
+}
+
+impl RingDriver {
+    /// Says when a socket has datagrams, or no longer does.
+    fn watch_datagrams(&mut self, base: &Base, listener: usize, id: ConnId) {
+        match (base.accepting, self.accepting[listener]) {
+            (true, false) => {
+                let Some(socket) = base.listeners.get(listener) else { return };
+                self.accepting[listener] = true;
+                let fd = Fd(socket.as_raw_fd());
+                let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+                self.push(&entry.user_data(pack(READABLE, id)));
+            }
+            (false, true) => self.cancel_token(pack(READABLE, id)),
+            _ => {}
+        }
+    }
+
+    fn readable(&mut self, base: &Base, listener: usize, done: Completion) -> Option<Happened> {
+        if !cqueue::more(done.flags) {
+            self.accepting[listener] = false;
+            let id = ConnId { index: listener as u32, generation: 0 };
+            self.watch_datagrams(base, listener, id);
+        }
+        (done.result >= 0).then_some(Happened::Readable { listener })
     }
 }
 
@@ -310,6 +341,7 @@ impl Driver for RingDriver {
                     result: result_of(done.result),
                 }),
                 ACCEPT => self.accepted(base, id.index as usize, done),
+                READABLE => self.readable(base, id.index as usize, done),
                 BELL => {
                     sys::silence(&base.ends.doorbell().bell);
                     if !cqueue::more(done.flags) {

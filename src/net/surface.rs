@@ -17,6 +17,7 @@ use crate::shard::Parcel;
 use crate::shard::kernel::{
     ConnId, Ending, Event, Full, Gone, Kernel, NetCounters, Question, Read, ShardId, Ticket,
 };
+use crate::shard::settings::ListenerId;
 use crate::time::Moment;
 
 impl<D: Driver> Pump<D> {
@@ -40,6 +41,11 @@ impl<D: Driver> Kernel for Pump<D> {
             Pick::Owned(event) => event,
             Pick::Lent { conn, lent } => Event::Received { conn, bytes: self.driver.bytes(lent) },
             Pick::Held { conn } => Event::Received { conn, bytes: &self.held },
+            Pick::Datagram { listener, remote, length } => Event::Datagram {
+                listener: ListenerId(listener as u16),
+                remote,
+                bytes: self.base.datagrams.bytes(length),
+            },
             Pick::Record { from, record } => {
                 let consumer = self.base.ends.consumers.get(from).and_then(Option::as_ref);
                 let record = consumer.map_or(&[][..], |consumer| consumer.bytes(record));
@@ -140,6 +146,10 @@ impl<D: Driver> Kernel for Pump<D> {
         self.base.ends.hub.open.fetch_add(1, Ordering::Relaxed);
         self.set_deadline(index, CONNECT_TIME_MAX);
         self.driver.connect(&mut self.base, index);
+    }
+
+    fn send_datagram(&mut self, listener: ListenerId, remote: SocketAddr, bytes: &[u8]) {
+        self.put_datagram(listener, remote, bytes);
     }
 
     fn post(&mut self, to: ShardId, record: &[u8]) -> Result<(), Full> {

@@ -109,9 +109,13 @@ fn option<T>(fd: RawFd, level: libc::c_int, name: libc::c_int, value: T) -> io::
 }
 
 fn tcp_socket(address: SocketAddr, flags: libc::c_int) -> io::Result<OwnedFd> {
+    socket(address, libc::SOCK_STREAM | flags)
+}
+
+fn socket(address: SocketAddr, kind: libc::c_int) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: no memory is involved.
-    owned(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags, 0) })
+    owned(unsafe { libc::socket(family, libc::SOCK_CLOEXEC | kind, 0) })
 }
 
 /// What every connection wants: no waiting for more bytes, no keep-alive probes (XMPP and SIP
@@ -145,8 +149,43 @@ pub(super) fn listen(
     Ok(socket)
 }
 
+/// A socket of one shard that takes datagrams. Several bind the same address; the kernel deals the
+/// far ends out among them, each always to the same one.
+pub(super) fn datagrams(address: SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket(address, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK)?;
+    option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1_i32)?;
+    bind(socket.as_raw_fd(), address)?;
+    Ok(socket)
+}
+
+/// The next datagram, with its length, which is more than `into` has if it was cut off.
+pub(super) fn receive_from(fd: RawFd, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let mut raw = SockAddr::empty();
+    // SAFETY: pointers and lengths describe `into` and `raw`, which live through the call.
+    let length = checked_len(unsafe {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        let (to, length) = (into.as_mut_ptr().cast(), into.len());
+        libc::recvfrom(fd, to, length, flags, (&raw mut raw.storage).cast(), &raw mut raw.length)
+    })?;
+    Ok((length, raw.address().ok_or(io::ErrorKind::Unsupported)?))
+}
+
+/// Hands over a datagram, if the kernel takes it at once.
+pub(super) fn send_to(fd: RawFd, bytes: &[u8], remote: SocketAddr) -> io::Result<usize> {
+    let raw = SockAddr::from(remote);
+    // SAFETY: pointers and lengths describe `bytes` and `raw`, which live through the call.
+    checked_len(unsafe {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), flags, raw.pointer(), raw.length)
+    })
+}
+
 /// Is the address free? SO_REUSEPORT alone would let a second switch share our port in silence.
-pub(super) fn check_free(address: SocketAddr) -> io::Result<()> {
+pub(super) fn check_free(address: SocketAddr, datagrams: bool) -> io::Result<()> {
+    if datagrams {
+        let socket = socket(address, libc::SOCK_DGRAM)?;
+        return bind(socket.as_raw_fd(), address);
+    }
     let socket = tcp_socket(address, 0)?;
     option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1_i32)?;
     bind(socket.as_raw_fd(), address)?;

@@ -245,6 +245,12 @@ pub struct NetCounters {
     pub sent_bytes: u64,
     /// Sends whose bytes the kernel did not take at once.
     pub sends_partial: u64,
+    /// Datagrams delivered.
+    pub datagrams_in: u64,
+    /// Datagrams the kernel took.
+    pub datagrams_out: u64,
+    /// Datagrams that were too long, or for which the kernel had no room.
+    pub datagrams_lost: u64,
     /// Turns of the engine.
     pub turns: u64,
     /// Calls into the kernel to submit or wait.
@@ -282,6 +288,9 @@ impl NetCounters {
             ("tandem_net_sends_total", self.sends),
             ("tandem_net_sent_bytes_total", self.sent_bytes),
             ("tandem_net_sends_partial_total", self.sends_partial),
+            ("tandem_net_datagrams_in_total", self.datagrams_in),
+            ("tandem_net_datagrams_out_total", self.datagrams_out),
+            ("tandem_net_datagrams_lost_total", self.datagrams_lost),
             ("tandem_net_turns_total", self.turns),
             ("tandem_net_enters_total", self.enters),
             ("tandem_net_busy_nanoseconds_total", self.busy_ns),

@@ -6,7 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a test of time waits for it")]
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -227,6 +227,44 @@ fn both_families_listen_side_by_side() {
         for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
             exchange(&mut TcpStream::connect(address).unwrap(), b"x");
         }
+        node.stop();
+    });
+}
+
+#[test]
+fn datagrams_come_whole_and_go_back_where_they_came_from() {
+    both(|interface| {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let plan = Plan { listeners: vec![any, any], datagrams: vec![1], ..plan(interface, 2) };
+        let node = echo(&plan, Read::Stream);
+        let address = node.running.addresses[1];
+        let asker = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.connect(address).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            socket
+        };
+        let mut buffer = vec![0; 70_000];
+        // Each length is a datagram of its own, up to the longest that there is.
+        let sockets: Vec<UdpSocket> = (0..20).map(|_| asker()).collect();
+        for length in [1, 100, 1_500, 9_000, 65_507] {
+            let sent = pattern(length, length);
+            for socket in &sockets {
+                socket.send(&sent).unwrap();
+                let got = socket.recv(&mut buffer).unwrap();
+                assert!(buffer[..got] == sent[..], "{length}");
+            }
+        }
+        // Many at once: more than a turn takes, fewer than a socket holds.
+        for number in 0..150_u8 {
+            sockets[0].send(&[number]).unwrap();
+        }
+        for number in 0..150_u8 {
+            assert_eq!(sockets[0].recv(&mut buffer).unwrap(), 1);
+            assert_eq!(buffer[0], number);
+        }
+        // A listener beside it still takes connections.
+        exchange(&mut TcpStream::connect(node.address).unwrap(), b"x");
         node.stop();
     });
 }

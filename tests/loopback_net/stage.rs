@@ -144,6 +144,11 @@ impl Engine for Echo {
                     assert!(!state.sending, "the buffer came back first");
                     add(&self.seen.gone);
                 }
+                Event::Datagram { listener, remote, bytes } => {
+                    copy.clear();
+                    copy.extend_from_slice(bytes);
+                    kernel.send_datagram(listener, remote, &copy);
+                }
                 Event::Posted { record, .. } => {
                     assert_eq!(record, b"sent one over");
                     add(&self.seen.posted);
