@@ -10,7 +10,7 @@ use crate::config::finding::{Finding, Findings};
 use crate::config::keys;
 use crate::config::read::{At, Section, did_you_mean, printable, tables};
 use crate::limits::SHARDS_MAX;
-use crate::policy::{PeerAuth, Security};
+use crate::policy::{Identity, Im, PeerAuth, Pidf, Profile, Security, Transport};
 use crate::shard::settings::{Denial, Party};
 
 /// How the kernel is asked.
@@ -32,6 +32,7 @@ pub(crate) struct File {
     pub listens: Vec<Listen>,
     pub federation: Federation,
     pub peers: Vec<Peer>,
+    pub edges: Vec<Edge>,
     pub store: Store,
     pub admin: Admin,
     pub log_level: Option<At<&'static str>>,
@@ -54,6 +55,7 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct Domain {
     pub name: Option<At<String>>,
+    pub sip_name: Option<At<String>>,
     pub certificate: Option<At<String>>,
     pub key: Option<At<String>>,
     pub plain: Option<At<bool>>,
@@ -66,8 +68,11 @@ pub(crate) struct Domain {
 pub(crate) struct Listen {
     pub span: Range<usize>,
     pub addresses: Vec<At<String>>,
+    /// For SIP with what carries it.
     pub party: Option<At<Party>>,
+    /// For XMPP.
     pub security: Option<At<Security>>,
+    pub proxies: Option<Vec<At<String>>>,
 }
 
 /// `[federation]`.
@@ -91,10 +96,33 @@ pub(crate) struct Federation {
 pub(crate) struct Peer {
     pub pattern: Option<At<String>>,
     pub action: Option<At<bool>>,
+    /// True: SIP.
+    pub is_sip: Option<At<bool>>,
+    pub profile: Option<At<Profile>>,
     pub auth: Option<At<PeerAuth>>,
     pub security: Option<At<Security>>,
     pub targets: Option<Vec<At<String>>>,
     pub private_addresses: Option<At<bool>>,
+    pub sip: Sip,
+}
+
+/// Keys of `[[peer]]` that SIP alone has.
+#[derive(Debug)]
+pub(crate) struct Sip {
+    pub identity: Option<At<Identity>>,
+    pub names: Option<Vec<At<String>>>,
+    pub transport: Option<At<Transport>>,
+    pub rate: Option<At<Option<i64>>>,
+    pub im: Option<At<Im>>,
+    pub pidf: Option<At<Pidf>>,
+}
+
+/// `[[edge]]`.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    pub name: Option<At<String>>,
+    pub speaks_for: Vec<At<String>>,
+    pub targets: Option<Vec<At<String>>>,
 }
 
 /// `[store]`.
@@ -239,6 +267,7 @@ fn read_section(file: &mut File, mut it: Section<'_, '_>) {
         "listen" => file.listens.push(listen(&mut it)),
         "federation" => file.federation = federation(&mut it),
         "peer" => file.peers.push(peer(&mut it)),
+        "edge" => file.edges.push(edge(&mut it)),
         "store" => {
             // One kind so far: the word is checked and means nothing more.
             it.choice("kind", &[("sqlite", ())]);
@@ -257,6 +286,7 @@ fn domain(it: &mut Section<'_, '_>) -> Domain {
     let (certificate_named, key_named) = (it.has("certificate"), it.has("key"));
     let domain = Domain {
         name: it.string("name"),
+        sip_name: it.string("sip_name"),
         certificate: it.string("certificate"),
         key: it.string("key"),
         plain: it.boolean("plain"),
@@ -283,11 +313,19 @@ fn domain(it: &mut Section<'_, '_>) -> Domain {
 fn listen(it: &mut Section<'_, '_>) -> Listen {
     let party_named = it.has("party");
     let addresses = it.strings("address");
+    let mut party = it.choice("party", &PARTIES);
+    let mut security = None;
+    if let Some(At { value: Party::Sip(transport), .. }) = &mut party {
+        *transport = it.choice("security", &TRANSPORTS).map_or(Transport::Tls, |it| it.value);
+    } else {
+        security = it.choice("security", &SECURITIES);
+    }
     let listen = Listen {
         span: it.span.clone(),
-        party: it.choice("party", &[("client", Party::Client), ("peer", Party::Peer)]),
-        security: it.choice("security", &SECURITIES),
+        party,
+        security,
         addresses: addresses.clone().unwrap_or_default(),
+        proxies: it.strings("proxy"),
     };
     if addresses.is_none() {
         it.missing(
@@ -301,7 +339,7 @@ fn listen(it: &mut Section<'_, '_>) -> Listen {
         it.missing(
             "party",
             why,
-            "party = \"client\" (usually port 5222) or party = \"peer\" (usually 5269)",
+            "party = \"client\" (usually port 5222), \"peer\" (usually 5269) or \"sip\" (usually 5061)",
         );
     }
     listen
@@ -326,10 +364,21 @@ fn peer(it: &mut Section<'_, '_>) -> Peer {
     let peer = Peer {
         pattern: it.string("pattern"),
         action: it.choice("action", &ACTIONS),
+        is_sip: protocol(it),
+        profile: it.choice("profile", &PROFILES),
         auth: it.choice("auth", &AUTHS),
         security: it.choice("security", &SECURITIES),
         targets: it.strings("targets"),
         private_addresses: it.boolean("private_addresses"),
+        sip: Sip {
+            identity: it.choice("identity", &IDENTITIES),
+            names: it.strings("names"),
+            transport: it.choice("transport", &TRANSPORTS),
+            rate: it.integer("rate", None, 0..SIP_RATE_MOST + 1),
+            im: it.choice("im", &[("session", Im::Session), ("page", Im::Page)]),
+            pidf: it
+                .choice("pidf", &[("microsoft", Pidf::Microsoft), ("standard", Pidf::Standard)]),
+        },
     };
     if !pattern_named {
         it.missing("pattern", "a rule is about some domains", "pattern = \"partner.example\"");
@@ -344,6 +393,62 @@ fn peer(it: &mut Section<'_, '_>) -> Peer {
     peer
 }
 
+/// The protocol is said, never found out.
+fn protocol(it: &mut Section<'_, '_>) -> Option<At<bool>> {
+    if !it.is("protocol", "discover") {
+        return it.choice("protocol", &[("xmpp", false), ("sip", true)]);
+    }
+    it.refuse(
+        "protocol",
+        "a domain's protocol is not found out by asking DNS",
+        "whoever answers for its DNS could move all its users to another protocol and its weaker proof; and a domain that has both would change from one day to the next",
+        "protocol = \"sip\" for Lync, Skype for Business and Office 365, else protocol = \"xmpp\"",
+    );
+    None
+}
+
+fn edge(it: &mut Section<'_, '_>) -> Edge {
+    let (name_named, speaks_for_named) = (it.has("name"), it.has("speaks_for"));
+    let edge = Edge {
+        name: it.string("name"),
+        speaks_for: it.strings("speaks_for").unwrap_or_default(),
+        targets: it.strings("targets"),
+    };
+    if !name_named {
+        it.missing(
+            "name",
+            "it is known by the name in its certificate",
+            "name = \"expressway.partner.example\"",
+        );
+    }
+    if !speaks_for_named {
+        it.missing(
+            "speaks_for",
+            "it would be believed for nobody",
+            "speaks_for = [\"partner.example\", \".partner.example\"]",
+        );
+    }
+    edge
+}
+
+const PARTIES: [(&str, Party); 3] =
+    [("client", Party::Client), ("peer", Party::Peer), ("sip", Party::Sip(Transport::Tls))];
+const TRANSPORTS: [(&str, Transport); 3] =
+    [("tls", Transport::Tls), ("tcp", Transport::Tcp), ("udp", Transport::Udp)];
+const IDENTITIES: [(&str, Identity); 3] = [
+    ("microsoft", Identity::Microsoft),
+    ("fixed", Identity::Fixed),
+    ("rfc5922", Identity::Rfc5922),
+];
+const PROFILES: [(&str, Profile); 5] = [
+    ("lync", Profile::Lync),
+    ("jabber", Profile::Jabber),
+    ("xmpp", Profile::Xmpp),
+    ("sametime", Profile::Sametime),
+    ("webex", Profile::Webex),
+];
+/// More than any edge takes; a mistyped number should not pass.
+const SIP_RATE_MOST: i64 = 10_000;
 const ACTIONS: [(&str, bool); 2] = [("allow", true), ("deny", false)];
 const AUTHS: [(&str, PeerAuth); 3] =
     [("external", PeerAuth::External), ("both", PeerAuth::Both), ("dialback", PeerAuth::Dialback)];

@@ -17,7 +17,7 @@ pub struct Key {
 }
 
 /// The tables that are lists: `[[name]]`.
-pub const LISTS: &[&str] = &["domain", "listen", "peer"];
+pub const LISTS: &[&str] = &["domain", "listen", "peer", "edge"];
 
 /// All keys, by table.
 pub const KEYS: &[Key] = &[
@@ -80,20 +80,34 @@ pub const KEYS: &[Key] = &[
         "\"polite\"",
         "what a denied watcher sees: an offline user, or the word no",
     ),
+    key(
+        "domain",
+        "sip_name",
+        "a host name",
+        "the domain",
+        "our name toward SIP peers (Contact, Record-Route, Via); the certificate must have it",
+    ),
     key("listen", "address", "\"ip:port\" or a list", "required", "where connections come in"),
     key(
         "listen",
         "party",
-        "\"client\", \"peer\"",
+        "\"client\", \"peer\", \"sip\"",
         "required",
-        "who connects: users' clients, or servers of other domains",
+        "who connects: users' clients, servers of other domains, or SIP servers of other domains",
     ),
     key(
         "listen",
         "security",
-        "\"starttls\", \"direct\", \"optional\"",
-        "\"starttls\"",
-        "how TLS comes about; optional allows clear text",
+        "\"starttls\", \"direct\", \"optional\"; sip: \"tls\", \"tcp\", \"udp\"",
+        "\"starttls\"; sip: \"tls\"",
+        "how TLS comes about; optional, tcp and udp are clear text",
+    ),
+    key(
+        "listen",
+        "proxy",
+        "\"ip\" or a list",
+        "[]",
+        "from these addresses every connection begins with the PROXY protocol v2; for sip",
     ),
     key(
         "federation",
@@ -152,6 +166,14 @@ pub const KEYS: &[Key] = &[
         "which foreign domains the rule is about",
     ),
     key("peer", "action", "\"allow\", \"deny\"", "required", "whether they may be talked to"),
+    key("peer", "protocol", "\"xmpp\", \"sip\"", "\"xmpp\"", "what they speak: one, never both"),
+    key(
+        "peer",
+        "profile",
+        "\"lync\", \"jabber\", \"xmpp\", \"sametime\", \"webex\"",
+        "\"lync\" for sip, else \"xmpp\"",
+        "whose habits they have: availability states, typing, kinds of messages",
+    ),
     key(
         "peer",
         "auth",
@@ -169,7 +191,7 @@ pub const KEYS: &[Key] = &[
     key(
         "peer",
         "targets",
-        "a list of \"ip:port\"",
+        "a list of \"ip:port\"; sip: \"host:port\" too",
         "[]: DNS is asked",
         "where they are, in the order of tries",
     ),
@@ -179,6 +201,63 @@ pub const KEYS: &[Key] = &[
         "true, false",
         "federation.private_addresses",
         "may connect to private addresses found in DNS",
+    ),
+    key(
+        "peer",
+        "identity",
+        "\"microsoft\", \"fixed\", \"rfc5922\"",
+        "\"fixed\" with `names`, \"microsoft\" for lync, else \"rfc5922\"",
+        "sip: the certificate must have the SRV target's name, one of `names`, or the domain itself",
+    ),
+    key("peer", "names", "a list of host names", "[]", "sip: what identity = \"fixed\" expects"),
+    key(
+        "peer",
+        "transport",
+        "\"tls\", \"tcp\", \"udp\"",
+        "\"tls\"",
+        "sip: what carries it; without TLS the addresses in `targets` are all the proof there is",
+    ),
+    key(
+        "peer",
+        "rate",
+        "0 to 10000",
+        "20",
+        "sip: new requests a second at most; 0 is as many as there are",
+    ),
+    key(
+        "peer",
+        "im",
+        "\"session\", \"page\"",
+        "\"session\" for lync, else \"page\"",
+        "sip: messages inside an INVITE dialog, or each alone",
+    ),
+    key(
+        "peer",
+        "pidf",
+        "\"microsoft\", \"standard\"",
+        "\"microsoft\" for lync, else \"standard\"",
+        "sip: the dialect of the presence documents sent; all are read",
+    ),
+    key(
+        "edge",
+        "name",
+        "a host name",
+        "required",
+        "a SIP proxy (an Expressway) that is believed for many domains; its certificate has the name",
+    ),
+    key(
+        "edge",
+        "speaks_for",
+        "a list of patterns as in [[peer]]",
+        "required",
+        "the domains it is believed for; a [[peer]] rule has to allow each",
+    ),
+    key(
+        "edge",
+        "targets",
+        "a list of \"host:port\" or \"ip:port\"",
+        "its name on port 5061",
+        "where it is, in the order of tries",
     ),
     key("store", "kind", "\"sqlite\"", "\"sqlite\"", "what holds the accounts"),
     key("store", "path", "a file", "\"tandem.db\" in node.state", "the database file"),

@@ -56,6 +56,18 @@ impl<'i, 'f> Section<'i, 'f> {
         self.table.contains_key(key)
     }
 
+    /// Whether the key holds this very text.
+    pub(crate) fn is(&self, key: &str, text: &str) -> bool {
+        let value = self.table.get(key).map(Spanned::get_ref);
+        matches!(value, Some(DeValue::String(it)) if it == text)
+    }
+
+    /// Takes a value away with a word about it.
+    pub(crate) fn refuse(&mut self, key: &str, what: &str, why: &str, mend: &str) {
+        let Some(At { span, .. }) = self.take(key) else { return };
+        self.found.push(Finding::error("C0106", span, what).why(why).mend(mend));
+    }
+
     fn take(&mut self, key: &str) -> Option<At<DeValue<'i>>> {
         let value = self.table.remove(key)?;
         let span = value.span();

@@ -161,6 +161,7 @@ fn party(it: Party) -> &'static str {
     match it {
         Party::Client => "client",
         Party::Peer => "peer",
+        Party::Sip(_) => "sip peer",
     }
 }
 

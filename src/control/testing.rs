@@ -18,7 +18,7 @@ use super::store::Store;
 use super::workers::Workers;
 use super::{Ending, Node, Reloaded, Setup, Socket, Source, run};
 use crate::net::Unsent;
-use crate::policy::{Pattern, PeerAuth, Policy, Rule, Security};
+use crate::policy::{Pattern, PeerAuth, Policy, Profile, Protocol, Rule, Security};
 use crate::shard::kernel::{Order, Question, ShardId};
 use crate::shard::settings::{Domain, Settings};
 use crate::shard::{Report, StreamRow};
@@ -108,6 +108,8 @@ fn report(id: ShardId, streams: bool) -> Report {
 pub(crate) fn settings() -> Settings {
     let rule = |allow| Rule {
         allow,
+        protocol: Protocol::Xmpp,
+        profile: Profile::Xmpp,
         auth: PeerAuth::Both,
         security: Security::StartTls,
         targets: Vec::new(),
@@ -122,6 +124,7 @@ pub(crate) fn settings() -> Settings {
         own_addresses: Vec::new(),
         domains: vec![Domain {
             name: "example.com".into(),
+            sip_name: "example.com".into(),
             plain: true,
             channel_binding: true,
             denial: Default::default(),

@@ -3,9 +3,16 @@
 //! Asked before DNS and before any user data. Rules by exact domain, by subdomain pattern or by
 //! `*`; the most specific wins and file order never matters. Sub- and parent domains are separate
 //! domains: nothing matches by suffix unless a rule says so.
-//! Does **not** yet know groups of users, SIP domains or rates.
+//! What a rule says about SIP is in [`SipRule`].
+//! Does **not** yet know groups of users.
 
 use std::net::SocketAddr;
+
+mod sip;
+
+pub use sip::{
+    Edge, Identity, Im, Pidf, Profile, Protocol, SipHost, SipPeer, SipRule, SipTarget, Transport,
+};
 
 /// The table, checked when the configuration was read: no two rules are equal in pattern.
 #[derive(Clone, Debug)]
@@ -14,12 +21,17 @@ pub struct Policy {
     pub default: Rule,
     /// Sorted by precedence: the first that matches wins.
     rules: Vec<(Pattern, Rule)>,
+    edges: Vec<Edge>,
 }
 
 /// May it be talked to, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub allow: bool,
+    /// What the domain speaks. The fields from `auth` on are for XMPP.
+    pub protocol: Protocol,
+    /// Whose habits it has.
+    pub profile: Profile,
     pub auth: PeerAuth,
     pub security: Security,
     /// Fixed targets: no DNS is asked (order is the order of tries).
@@ -78,7 +90,17 @@ impl Policy {
         rules.sort_by(|(a, x), (b, y)| {
             a.precedence().cmp(&b.precedence()).then(x.allow.cmp(&y.allow)).then(a.cmp(b))
         });
-        Self { default, rules }
+        Self { default, rules, edges: Vec::new() }
+    }
+
+    /// With the trusted edges.
+    pub fn with_edges(self, edges: Vec<Edge>) -> Self {
+        Self { edges, ..self }
+    }
+
+    /// The trusted edges, as written.
+    pub fn edges(&self) -> &[Edge] {
+        &self.edges
     }
 
     /// The rule for a domain (lower-case A-labels) and the pattern it stood under; `None`: the
@@ -148,8 +170,32 @@ impl Pattern {
         }
     }
 
+    /// Whether there is a domain that both are about.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let is_in = |inner: &str, outer: &str| {
+            inner == outer || inner.strip_suffix(outer).is_some_and(|it| it.ends_with('.'))
+        };
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Exact(name), pattern) | (pattern, Self::Exact(name)) => pattern.matches(name),
+            (Self::Below(a), Self::Below(b)) => is_in(a, b) || is_in(b, a),
+            (Self::Below(below), Self::Label { parent, .. })
+            | (Self::Label { parent, .. }, Self::Below(below)) => is_in(parent, below),
+            (
+                Self::Label { before, after, parent },
+                Self::Label { before: b, after: a, parent: p },
+            ) => {
+                parent == p
+                    && (before.starts_with(b.as_str()) || b.starts_with(before.as_str()))
+                    && (after.ends_with(a.as_str()) || a.ends_with(after.as_str()))
+            }
+        }
+    }
+
     /// Smaller goes first: exact, then more literal labels, then one label before any depth.
-    fn precedence(&self) -> (u8, std::cmp::Reverse<usize>, u8, std::cmp::Reverse<usize>) {
+    pub(crate) fn precedence(
+        &self,
+    ) -> (u8, std::cmp::Reverse<usize>, u8, std::cmp::Reverse<usize>) {
         let labels = |parent: &str| std::cmp::Reverse(parent.split('.').count());
         match self {
             Self::Exact(_) => (0, std::cmp::Reverse(0), 0, std::cmp::Reverse(0)),
@@ -173,6 +219,8 @@ mod tests {
     fn rule(allow: bool) -> Rule {
         Rule {
             allow,
+            protocol: Protocol::Xmpp,
+            profile: Profile::Xmpp,
             auth: PeerAuth::Both,
             security: Security::StartTls,
             targets: Vec::new(),

@@ -22,16 +22,17 @@ impl Shard {
         if self.stopping {
             return self.requests.push(Request::Close(id, Ending::Abort));
         }
-        let Some(listener) = self.settings.listeners.get(usize::from(listener.0)).copied() else {
-            self.requests.push(Request::Close(id, Ending::Abort));
-            return;
+        let listener = self.settings.listeners.get(usize::from(listener.0));
+        let Some((party, security)) = listener.map(|it| (it.party, it.security)) else {
+            return self.requests.push(Request::Close(id, Ending::Abort));
         };
-        let (role, what) = match listener.party {
-            Party::Client => (Role::Login(Box::new(Login::new(listener.security))), tls::Use::C2s),
-            Party::Peer => (Role::PeerIn(Box::new(PeerIn::new(listener.security))), tls::Use::S2s),
+        let (role, what) = match party {
+            Party::Client => (Role::Login(Box::new(Login::new(security))), tls::Use::C2s),
+            Party::Peer => (Role::PeerIn(Box::new(PeerIn::new(security))), tls::Use::S2s),
+            Party::Sip(_) => return self.requests.push(Request::Close(id, Ending::Abort)),
         };
         let mut conn = Box::new(Conn::new(id, role, remote, self.now.moment));
-        if listener.security == Security::Direct {
+        if security == Security::Direct {
             conn.tls = Some(Box::new(tls::Session::server(&self.settings.tls, what, None)));
         }
         self.counters.accepted += 1;

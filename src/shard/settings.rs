@@ -4,19 +4,44 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use crate::home::subscription::Denial;
-use crate::policy::{Policy, Security};
+use crate::policy::{Policy, Security, Transport};
 use crate::tls;
-pub use crate::xmpp::stream::Party;
 
 /// Index into [`Settings::listeners`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u16);
 
 /// One listening address as the engine sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     pub party: Party,
+    /// For SIP: [`Security::Direct`] over TLS, else [`Security::Optional`].
     pub security: Security,
+    /// From these addresses a PROXY protocol v2 header comes first, always; from no other.
+    pub proxies: Vec<IpAddr>,
+}
+
+impl Listener {
+    /// One without proxies before it.
+    pub fn new(party: Party, security: Security) -> Self {
+        Self { party, security, proxies: Vec::new() }
+    }
+
+    /// Whether a header of the PROXY protocol has to come first from this address.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|it| it.to_canonical() == address.to_canonical())
+    }
+}
+
+/// Who connects to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// Users' XMPP clients.
+    Client,
+    /// XMPP servers of other domains.
+    Peer,
+    /// SIP servers of other domains.
+    Sip(Transport),
 }
 
 /// One served domain.
@@ -24,6 +49,8 @@ pub struct Listener {
 pub struct Domain {
     /// Lower-case A-labels.
     pub name: String,
+    /// Our FQDN toward SIP peers: in Contact, Record-Route and Via. Usually a host in the domain.
+    pub sip_name: String,
     /// SASL PLAIN is offered under TLS.
     pub plain: bool,
     /// The -PLUS mechanisms are offered. Off for clients that know channel bindings of TLS 1.2 only

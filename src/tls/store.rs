@@ -57,6 +57,8 @@ pub struct Material {
     names: Names,
     not_before: u64,
     not_after: u64,
+    /// Server, client.
+    purposes: (bool, bool),
     end_point: Option<Vec<u8>>,
     /// By use, then whether ALPN is spoken.
     servers: [[Arc<ServerConfig>; 2]; 2],
@@ -72,6 +74,12 @@ impl Material {
     /// From when to when it is valid, in seconds since 1970.
     pub fn validity(&self) -> (u64, u64) {
         (self.not_before, self.not_after)
+    }
+
+    /// Whether it may be shown by a server, and by a client (RFC 5280, 4.2.1.12): without the extension, by
+    /// both.
+    pub fn purposes(&self) -> (bool, bool) {
+        self.purposes
     }
 
     /// RFC 5929, 4.1: the channel binding `tls-server-end-point`; a certificate signed with an algorithm
@@ -96,7 +104,8 @@ impl Material {
             Err(pem::Error::NoItemsFound) => return Err(MaterialFault::NoKey),
             Err(why) => return Err(MaterialFault::BadPem(why.to_string())),
         };
-        let (names, not_before, not_after) = check_chain(&chain, now.0 / 1_000_000)?;
+        let Checked { names, not_before, not_after, purposes } =
+            check_chain(&chain, now.0 / 1_000_000)?;
         for domain in source.domains {
             if !names.speak_for(domain, Use::S2s) && !names.speak_for(domain, Use::C2s) {
                 return Err(MaterialFault::NotCovered { domain: domain.clone(), names });
@@ -113,7 +122,7 @@ impl Material {
         let (servers, clients) = workshop
             .configs(&Arc::new(key))
             .map_err(|why| MaterialFault::BadKey(why.to_string()))?;
-        Ok(Self { names, not_before, not_after, end_point, servers, clients })
+        Ok(Self { names, not_before, not_after, purposes, end_point, servers, clients })
     }
 }
 
@@ -297,8 +306,16 @@ fn read_chain(chain_pem: &[u8]) -> Result<Vec<Der>, MaterialFault> {
     if chain.is_empty() { Err(MaterialFault::NoCertificate) } else { Ok(chain) }
 }
 
-/// Order and validity of our own chain; returns the first certificate's names and validity.
-fn check_chain(chain: &[Der], now: u64) -> Result<(Names, u64, u64), MaterialFault> {
+/// What the first certificate of a chain says.
+struct Checked {
+    names: Names,
+    not_before: u64,
+    not_after: u64,
+    purposes: (bool, bool),
+}
+
+/// Order and validity of our own chain.
+fn check_chain(chain: &[Der], now: u64) -> Result<Checked, MaterialFault> {
     let mut parsed: Vec<X509Certificate<'_>> = Vec::with_capacity(chain.len());
     for (i, der) in chain.iter().enumerate() {
         let (_, certificate) = X509Certificate::from_der(der)
@@ -322,9 +339,23 @@ fn check_chain(chain: &[Der], now: u64) -> Result<(Names, u64, u64), MaterialFau
         if now + TLS_OWN_VALIDITY_SECONDS_MIN > not_after {
             return Err(MaterialFault::Expired { place, not_before, not_after, now });
         }
-        first.get_or_insert_with(|| (Names::of_parsed(certificate), not_before, not_after));
+        first.get_or_insert_with(|| Checked {
+            names: Names::of_parsed(certificate),
+            not_before,
+            not_after,
+            purposes: purposes(certificate),
+        });
     }
     first.ok_or(MaterialFault::NoCertificate)
+}
+
+fn purposes(certificate: &X509Certificate<'_>) -> (bool, bool) {
+    match certificate.extended_key_usage() {
+        Ok(Some(it)) => {
+            (it.value.any || it.value.server_auth, it.value.any || it.value.client_auth)
+        }
+        Ok(None) | Err(_) => (true, true),
+    }
 }
 
 /// RFC 5929, 4.1: hashed by the hash of the certificate's signature, SHA-256 in place of MD5 and SHA-1. `None`

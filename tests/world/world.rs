@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tandem::home::subscription::Denial;
 use tandem::limits::OUTBOX_BYTES_MAX;
-use tandem::policy::{PeerAuth, Policy, Rule, Security};
+use tandem::policy::{PeerAuth, Policy, Profile, Protocol, Rule, Security};
 use tandem::shard::Shard;
 use tandem::shard::kernel::{Engine as _, Order, ShardId, Ticket};
 use tandem::shard::settings::{Domain, Listener, Party, Settings};
@@ -252,6 +252,8 @@ fn settings(shards: u16, denial: Denial) -> Settings {
     });
     let rule = |allow| Rule {
         allow,
+        protocol: Protocol::Xmpp,
+        profile: Profile::Xmpp,
         auth: PeerAuth::Dialback,
         security: Security::Optional,
         targets: Vec::new(),
@@ -263,13 +265,19 @@ fn settings(shards: u16, denial: Denial) -> Settings {
         shards,
         own_addresses: Vec::new(),
         listeners: vec![
-            Listener { party: Party::Client, security: Security::Optional },
-            Listener { party: Party::Peer, security: Security::Optional },
-            Listener { party: Party::Client, security: Security::StartTls },
+            Listener::new(Party::Client, Security::Optional),
+            Listener::new(Party::Peer, Security::Optional),
+            Listener::new(Party::Client, Security::StartTls),
         ],
         domains: DOMAINS
             .iter()
-            .map(|n| Domain { name: (*n).to_owned(), plain: false, channel_binding: true, denial })
+            .map(|n| Domain {
+                name: (*n).to_owned(),
+                sip_name: (*n).to_owned(),
+                plain: false,
+                channel_binding: true,
+                denial,
+            })
             .collect(),
         tls,
         policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),

@@ -59,7 +59,14 @@ impl Checks<'_> {
             let plain = entry.plain.as_ref().is_some_and(|it| it.value);
             let channel_binding = entry.channel_binding.as_ref().is_none_or(|it| it.value);
             let denial = entry.denial.as_ref().map(|it| it.value).unwrap_or_default();
-            let domain = Domain { name: name.clone(), plain, channel_binding, denial };
+            let sip_name = entry.sip_name.as_ref().and_then(|at| self.domain_name(at));
+            let domain = Domain {
+                sip_name: sip_name.unwrap_or_else(|| name.clone()),
+                name: name.clone(),
+                plain,
+                channel_binding,
+                denial,
+            };
             domains.insert(name, (domain, at.span.clone()));
         }
         let clock = Clock::default();

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use crate::config::check::Checks;
-use crate::config::file::{Federation, Peer};
+use crate::config::file::{Edge, Federation, Peer};
 use crate::config::finding::Finding;
 use crate::config::read::{At, printable};
-use crate::policy::{Pattern, PeerAuth, Policy, Rule, Security, Target};
+use crate::policy::{Pattern, PeerAuth, Policy, Profile, Protocol, Rule, Security, Target};
 
 impl Checks<'_> {
     /// The table for all of federation.
@@ -14,6 +14,7 @@ impl Checks<'_> {
         &mut self,
         federation: &Federation,
         peers: &[Peer],
+        edges: &[Edge],
         local: &[String],
     ) -> Policy {
         if !federation.default_is_written {
@@ -27,6 +28,8 @@ impl Checks<'_> {
         }
         let default = Rule {
             allow: federation.default.as_ref().is_some_and(|it| it.value),
+            protocol: Protocol::Xmpp,
+            profile: Profile::Xmpp,
             auth: federation.auth.as_ref().map_or(PeerAuth::Both, |it| it.value),
             security: federation.security.as_ref().map_or(Security::StartTls, |it| it.value),
             targets: Vec::new(),
@@ -35,7 +38,7 @@ impl Checks<'_> {
         if default.allow && default.security == Security::Optional {
             self.clear_text(federation.security.as_ref(), "any domain");
         }
-        let mut seen: Vec<(Pattern, Range<usize>)> = Vec::new();
+        let mut seen: Vec<(Pattern, Range<usize>, bool)> = Vec::new();
         let mut rules = Vec::new();
         for peer in peers {
             let rule = self.rule(peer, &default);
@@ -45,7 +48,12 @@ impl Checks<'_> {
                 continue;
             };
             self.not_local(&pattern, at, local);
-            if let Some((_, first)) = seen.iter().find(|it| it.0 == pattern) {
+            let is_sip = rule.protocol.sip().is_some();
+            if let Some((_, first, other)) = seen.iter().find(|it| it.0 == pattern) {
+                if *other != is_sip {
+                    self.two_protocols(at, first, is_sip);
+                    continue;
+                }
                 let what = format!("two rules for \"{}\"", printable(&at.value));
                 self.found.push(
                     Finding::error("C0202", at.span.clone(), what)
@@ -56,14 +64,36 @@ impl Checks<'_> {
                 );
                 continue;
             }
-            seen.push((pattern.clone(), at.span.clone()));
+            seen.push((pattern.clone(), at.span.clone(), is_sip));
             rules.push((pattern, rule));
         }
-        Policy::new(default, rules)
+        let edges = self.edges(edges, peers, local);
+        Policy::new(default, rules).with_edges(edges)
+    }
+
+    /// A domain is SIP or XMPP federated, never both; how it goes from one to the other.
+    fn two_protocols(&mut self, at: &At<String>, first: &Range<usize>, is_sip: bool) {
+        let words = |is_sip| if is_sip { "by SIP here" } else { "by XMPP here" };
+        let what =
+            format!("\"{}\" can't be federated by SIP and by XMPP at once", printable(&at.value));
+        self.found.push(
+            Finding::error("C0202", at.span.clone(), what)
+                .mark(words(is_sip))
+                .other(first.clone(), words(!is_sip))
+                .why("each of its users would have two presences, and what is said to one of them could go either way")
+                .mend("to move it from SIP to XMPP: 1. remove the SIP rule and `tandem ctl reload`; 2. wait until its subscriptions and sessions have ended (its users are offline meanwhile); 3. add the XMPP rule and reload again"),
+        );
     }
 
     fn rule(&mut self, peer: &Peer, default: &Rule) -> Rule {
         let allow = peer.action.as_ref().is_some_and(|it| it.value);
+        if peer.action.as_ref().is_some_and(|it| !it.value) {
+            self.without_effect(peer);
+        }
+        if peer.is_sip.as_ref().is_some_and(|it| it.value) {
+            return self.sip_rule(peer, allow, default);
+        }
+        self.keys_of_sip(peer);
         let security = peer.security.as_ref().map_or(default.security, |it| it.value);
         let port = if security == Security::Direct { 5270 } else { 5269 };
         let written = peer.targets.iter().flatten();
@@ -75,11 +105,10 @@ impl Checks<'_> {
                 self.clear_text(peer.security.as_ref(), &printable(name));
             }
         }
-        if peer.action.as_ref().is_some_and(|it| !it.value) {
-            self.without_effect(peer);
-        }
         Rule {
             allow,
+            protocol: Protocol::Xmpp,
+            profile: peer.profile.as_ref().map_or(Profile::Xmpp, |it| it.value),
             auth: peer.auth.as_ref().map_or(default.auth, |it| it.value),
             security,
             targets: addresses.into_iter().map(|address| Target { address, security }).collect(),
@@ -116,7 +145,7 @@ impl Checks<'_> {
     }
 
     /// A pattern with its domain in normal form.
-    fn pattern(&mut self, at: &At<String>) -> Option<Pattern> {
+    pub(super) fn pattern(&mut self, at: &At<String>) -> Option<Pattern> {
         let text = at.value.as_str();
         let (head, domain) = match text.strip_prefix('.') {
             Some(rest) => (".".to_owned(), rest),
@@ -146,7 +175,7 @@ impl Checks<'_> {
     }
 
     /// A domain is ours or foreign, never both.
-    fn not_local(&mut self, pattern: &Pattern, at: &At<String>, local: &[String]) {
+    pub(super) fn not_local(&mut self, pattern: &Pattern, at: &At<String>, local: &[String]) {
         if *pattern == Pattern::Any {
             return;
         }

@@ -1,13 +1,13 @@
 //! Listeners: who connects where.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use crate::config::check::Checks;
 use crate::config::file::{File, Listen};
 use crate::config::finding::Finding;
-use crate::config::read::At;
-use crate::policy::{Policy, Security};
+use crate::config::read::{At, printable};
+use crate::policy::{Policy, Rule, Security, Transport};
 use crate::shard::settings::{Listener, Party};
 
 impl Checks<'_> {
@@ -25,19 +25,25 @@ impl Checks<'_> {
                     .mend("add [[listen]] with address and party, once for clients and once for peers"),
             );
         }
-        let mut taken: Vec<(SocketAddr, Range<usize>)> = Vec::new();
+        let mut taken: Vec<(SocketAddr, bool, Range<usize>)> = Vec::new();
         if let (Some(address), Some(at)) = (admin, admin_at) {
-            taken.push((address, at.span.clone()));
+            taken.push((address, false, at.span.clone()));
         }
         let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
         for entry in written {
             let party = entry.party.as_ref().map_or(Party::Client, |it| it.value);
-            let security = entry.security.as_ref().map_or(Security::StartTls, |it| it.value);
+            let security = match party {
+                Party::Sip(Transport::Tls) => Security::Direct,
+                Party::Sip(_) => Security::Optional,
+                _ => entry.security.as_ref().map_or(Security::StartTls, |it| it.value),
+            };
+            let proxies = self.proxies(entry, party);
             let port = match (party, security) {
                 (Party::Client, Security::Direct) => 5223,
                 (Party::Client, _) => 5222,
                 (Party::Peer, Security::Direct) => 5270,
                 (Party::Peer, _) => 5269,
+                (Party::Sip(transport), _) => transport.port(),
             };
             if entry.addresses.is_empty() && !self.found.iter().any(|it| it.span == entry.span) {
                 let what = "a listener without an address";
@@ -47,8 +53,11 @@ impl Checks<'_> {
             let mut exposed = None;
             for at in &entry.addresses {
                 let Some(address) = self.socket_address(at, port) else { continue };
+                // TCP and UDP have ports of their own.
+                let is_datagram = party == Party::Sip(Transport::Udp);
                 if address.port() != 0
-                    && let Some((_, first)) = taken.iter().find(|it| it.0 == address)
+                    && let Some((.., first)) =
+                        taken.iter().find(|it| (it.0, it.1) == (address, is_datagram))
                 {
                     self.found.push(
                         Finding::error(
@@ -63,11 +72,11 @@ impl Checks<'_> {
                     );
                     continue;
                 }
-                taken.push((address, at.span.clone()));
+                taken.push((address, is_datagram, at.span.clone()));
                 if !address.ip().is_loopback() {
                     exposed = exposed.or(Some(address));
                 }
-                listeners.push(Listener { party, security });
+                listeners.push(Listener { party, security, proxies: proxies.clone() });
                 addresses.push(address);
             }
             if let (Some(address), Some(At { value: Security::Optional, span })) =
@@ -90,9 +99,40 @@ impl Checks<'_> {
         (listeners, addresses)
     }
 
+    /// The addresses of trusted balancers before a listener.
+    fn proxies(&mut self, entry: &Listen, party: Party) -> Vec<IpAddr> {
+        let Some(written) = &entry.proxies else { return Vec::new() };
+        if !matches!(party, Party::Sip(Transport::Tls | Transport::Tcp)) {
+            let span = written.first().map_or_else(|| entry.span.clone(), |it| it.span.clone());
+            self.found.push(
+                Finding::error("C0211", span, "`proxy` is for SIP listeners over TLS or TCP")
+                    .why("the PROXY protocol is read there alone, and datagrams have none")
+                    .mend("remove it, or did you mean party = \"sip\"?"),
+            );
+            return Vec::new();
+        }
+        let mut proxies = Vec::new();
+        for at in written {
+            match at.value.parse() {
+                Ok(address) => proxies.push(address),
+                Err(_) => {
+                    let what = format!("\"{}\" is not an address", printable(&at.value));
+                    self.found.push(
+                        Finding::error("C0108", at.span.clone(), what)
+                            .mark("expected \"ip\"")
+                            .why("names are not looked up here, and the proxy's port changes with each connection")
+                            .mend("proxy = [\"127.0.0.1\"]"),
+                    );
+                }
+            }
+        }
+        proxies
+    }
+
     /// Federation without a way in can't prove our own domain by dialback.
     pub(super) fn reachable_by_peers(&mut self, file: &File, policy: &Policy) {
-        let allows = policy.default.allow || policy.rules().iter().any(|it| it.1.allow);
+        let by_xmpp = |it: &Rule| it.allow && it.protocol.sip().is_none();
+        let allows = by_xmpp(&policy.default) || policy.rules().iter().any(|it| by_xmpp(&it.1));
         let is_peer = |it: &Listen| it.party.as_ref().is_none_or(|it| it.value == Party::Peer);
         if !allows || file.listens.is_empty() || file.listens.iter().any(is_peer) {
             return;

@@ -12,12 +12,13 @@ use crate::config::file::{File, Pump};
 use crate::config::finding::{Finding, Findings};
 use crate::config::read::{At, printable};
 use crate::config::{Admin, Environment, Loaded, Node};
-use crate::shard::settings::Settings;
+use crate::shard::settings::{Party, Settings};
 
 mod domains;
 mod federation;
 mod listen;
 mod secrets;
+mod sip;
 
 pub use secrets::keep_scram_secret;
 
@@ -49,7 +50,12 @@ pub(super) fn check(
     let admin = checks.admin(&file, &node.state);
     let (listeners, addresses) =
         checks.listens(&file.listens, file.admin.http.as_ref(), admin.http);
-    let policy = checks.policy(&file.federation, &file.peers, &names);
+    let policy = checks.policy(&file.federation, &file.peers, &file.edges, &names);
+    checks.sip_as_a_whole(&file.listens, &file.peers, &file.edges, &policy);
+    if let Some(store) = &store {
+        let listens = listeners.iter().any(|it| matches!(it.party, Party::Sip(_)));
+        checks.sip_names(&file.domains, &domains, store, &policy, listens);
+    }
     let nameserver = checks.nameserver(&file);
     let dialback_secrets = checks.dialback_secrets(&file.federation);
     let roots = checks.roots(file.ca_bundle.as_ref());

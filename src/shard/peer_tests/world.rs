@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::address::Address;
 use crate::dns;
 use crate::home::record::Fetched;
-use crate::policy::{Pattern, PeerAuth, Policy, Rule, Security, Target};
+use crate::policy::{Pattern, PeerAuth, Policy, Profile, Protocol, Rule, Security, Target};
 use crate::route::shard_of;
 use crate::shard::conn::{Bound, Conn, Role};
 use crate::shard::kernel::*;
@@ -134,7 +134,15 @@ pub(super) fn script_address() -> SocketAddr {
 
 pub(super) fn rule(auth: PeerAuth, security: Security, targets: &[SocketAddr]) -> Rule {
     let targets = targets.iter().map(|it| Target { address: *it, security }).collect();
-    Rule { allow: true, auth, security, targets, private_addresses: false }
+    Rule {
+        allow: true,
+        protocol: Protocol::Xmpp,
+        profile: Profile::Xmpp,
+        auth,
+        security,
+        targets,
+        private_addresses: false,
+    }
 }
 
 pub(super) struct Node<'a> {
@@ -167,10 +175,11 @@ impl World {
         let settings = Arc::new(Settings {
             version: 1,
             shards: node.shards,
-            listeners: vec![Listener { party: Party::Peer, security: node.security }],
+            listeners: vec![Listener::new(Party::Peer, node.security)],
             own_addresses: vec![address(index)],
             domains: vec![Domain {
                 name: node.domain.to_owned(),
+                sip_name: node.domain.to_owned(),
                 plain: false,
                 channel_binding: true,
                 denial: Default::default(),
