@@ -281,6 +281,8 @@ pub const TLS_OWN_VALIDITY_SECONDS_MIN: u64 = 3_600;
 pub const DNS_SRV_MAX: usize = 64;
 /// Addresses of one domain that are tried, all hosts together.
 pub const DNS_ADDRESSES_MAX: usize = 64;
+/// NAPTR records of one SIP domain that are followed.
+pub const DNS_NAPTR_MAX: usize = 8;
 /// Targets whose failure is remembered by one shard.
 pub const DNS_FAILURES_MAX: usize = 1_024;
 
@@ -298,6 +300,8 @@ pub const STORE_PAGE_MAX: usize = 1_000;
 pub const STORE_BULK_MAX: usize = 256;
 /// Messages of one answer.
 pub const STORE_MESSAGES_MAX: u32 = 1_000;
+/// SIP dialogs of one answer.
+pub const STORE_DIALOGS_MAX: u32 = 1_000;
 /// Octets of messages in one answer: the first goes beyond it if it must.
 pub const STORE_FETCH_BYTES_MAX: usize = 8 * 1_024 * 1_024;
 /// Statements that SQLite keeps prepared: more than there are.

@@ -19,7 +19,7 @@ use super::store::Store;
 use super::workers::Workers;
 use super::{Ending, Reloaded, Setup, Source, passwords};
 use crate::address::Address;
-use crate::dns;
+use crate::dns::{self, SipFound};
 use crate::limits::{LANE_BACKLOG_MAX, QUESTIONS_OPEN_MAX, RESOLVE_MAX};
 use crate::net::Unsent;
 use crate::shard::kernel::{Answer, Order, Question, ShardId, Ticket, Unavailable};
@@ -213,6 +213,11 @@ impl Node {
             Question::Load { ticket, .. } => Answer::Loaded { ticket, record: Err(Unavailable) },
             Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Err(Unavailable) },
             Question::Fetch { ticket, .. } => Answer::Fetched { ticket, found: Err(Unavailable) },
+            Question::Keep { ticket, .. } => Answer::Kept { ticket, done: Err(Unavailable) },
+            Question::Dialogs { ticket, .. } => Answer::Dialogs { ticket, rows: Err(Unavailable) },
+            Question::ResolveSip { ticket, .. } => {
+                Answer::ResolvedSip { ticket, found: SipFound::Failed }
+            }
             Question::Resolve { ticket, .. } => lookup_refused(ticket),
             Question::Addresses { ticket, host } => {
                 Answer::Addresses { ticket, host, addresses: None }
@@ -234,6 +239,10 @@ impl Node {
                 Answer::Password { ticket, good: self.check_password(&user, password).await }
             }
             Question::Resolve { ticket, domain } => self.resolve(ticket, &domain).await,
+            Question::ResolveSip { ticket, domain, rfc3263 } => {
+                let found = self.resolve_sip(&domain, rfc3263).await;
+                Answer::ResolvedSip { ticket, found }
+            }
             Question::Addresses { ticket, host } => {
                 let addresses = self.addresses(&host).await;
                 Answer::Addresses { ticket, host, addresses }
@@ -260,6 +269,14 @@ impl Node {
         };
         let (direct, starttls) = self.resolver.services(domain).await;
         Answer::Resolved { ticket, direct, starttls }
+    }
+
+    async fn resolve_sip(&self, domain: &str, rfc3263: bool) -> SipFound {
+        let Some(_place) = Place::take(&self.resolves, RESOLVE_MAX) else {
+            count(&self.counters.questions_refused);
+            return SipFound::Failed;
+        };
+        self.resolver.sip(domain, rfc3263).await
     }
 
     async fn addresses(&self, host: &str) -> Option<Vec<IpAddr>> {

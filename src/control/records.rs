@@ -98,6 +98,21 @@ impl Node {
                     Some(Answer::Fetched { ticket, found })
                 });
             }
+            Question::Keep { ticket, changes } => {
+                let done = self.store.keep(changes);
+                self.answer_later(shard, async move {
+                    let done = node.heard("store_dialogs_failed", done.await);
+                    Some(Answer::Kept { ticket, done })
+                });
+            }
+            Question::Dialogs { ticket, after, count } => {
+                let mine = store::Mine { shard: shard.0, shards: self.lanes.shards() };
+                let found = self.store.dialogs(mine, after, count);
+                self.answer_later(shard, async move {
+                    let rows = node.heard("store_dialogs_failed", found.await);
+                    Some(Answer::Dialogs { ticket, rows })
+                });
+            }
             other => return Some(other),
         }
         None

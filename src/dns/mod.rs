@@ -10,10 +10,13 @@
 //!   **not** replaced by that guess.
 //! - Never our own listeners; private addresses only where a rule says so. Both are asked of the caller.
 //!
-//! Does **not** look up anything and does **not** do NAPTR.
+//! For SIP it is the same with other names; see [`SipFound`].
+//!
+//! Does **not** look up anything.
 
 mod failures;
 mod plan;
+mod sip;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +25,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use failures::Failures;
 pub use plan::Plan;
+pub use sip::{Naptr, SipFound, SipService, next_service};
 
 /// How TLS begins at a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -83,6 +83,14 @@ impl Plan {
         Self::of(targets.iter().take(DNS_SRV_MAX).map(host).collect(), NoTarget::NoAddress)
     }
 
+    /// The plan of the SRV records that were found for a SIP domain, all of one service.
+    pub fn sip(mut records: Vec<Srv>, random: &mut dyn FnMut() -> u32) -> Self {
+        records.sort_by_key(|it| it.priority);
+        let usable = records.into_iter().filter(|it| is_host(&it.target) && it.port != 0);
+        let records = usable.take(DNS_SRV_MAX).map(|it| (Kind::DirectTls, it)).collect();
+        Self::of(by_weight(records, random), NoTarget::NoAddress)
+    }
+
     fn of(hosts: Vec<Host>, end: NoTarget) -> Self {
         Self {
             hosts,

@@ -8,6 +8,7 @@
 
 pub mod carbons;
 mod delivery;
+pub mod dialogs;
 pub mod privacy;
 pub mod record;
 pub mod roster;

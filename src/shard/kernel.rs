@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::address::Address;
 use crate::dns;
+use crate::home::dialogs::{DialogChange, DialogKey, DialogRow};
 use crate::home::record::{Change, Fetch, Fetched, List, Record};
 use crate::shard::settings::{ListenerId, Settings};
 use crate::time::{Moment, Now};
@@ -106,10 +107,17 @@ pub enum Question {
     Commit { ticket: Ticket, user: Address, changes: Vec<Change> },
     /// Something of a user that is not part of the record, with all that was asked for before.
     Fetch { ticket: Ticket, user: Address, what: Fetch },
+    /// Keeps changes of SIP dialogs, all or none; those of one shard in the order of the questions.
+    Keep { ticket: Ticket, changes: Vec<DialogChange> },
+    /// The dialogs of this shard's users behind `after`, in the order of their keys, with all that
+    /// was asked for before.
+    Dialogs { ticket: Ticket, after: Option<DialogKey>, count: u32 },
     /// What came of an [`Order::Rule`]; the text is for the operator.
     Done { ticket: Ticket, done: Result<(), &'static str> },
     /// Where is this domain's XMPP server?
     Resolve { ticket: Ticket, domain: String },
+    /// Where is this domain's SIP edge? `rfc3263`: NAPTR and `_sips._tcp` may say it, too.
+    ResolveSip { ticket: Ticket, domain: String, rfc3263: bool },
     /// Which addresses does this host have?
     Addresses { ticket: Ticket, host: String },
     /// Whose certificate chain is this? The costly verification runs on a worker.
@@ -133,6 +141,12 @@ pub enum Answer {
     Committed { ticket: Ticket, done: Result<(), Unavailable> },
     /// What was asked for.
     Fetched { ticket: Ticket, found: Result<Fetched, Unavailable> },
+    /// They are on the disk; or nothing of them is.
+    Kept { ticket: Ticket, done: Result<(), Unavailable> },
+    /// Maybe fewer than were asked for; none: there are no more.
+    Dialogs { ticket: Ticket, rows: Result<Vec<DialogRow>, Unavailable> },
+    /// What DNS says about the domain's SIP edge.
+    ResolvedSip { ticket: Ticket, found: dns::SipFound },
     /// What the domain's two SRV names have.
     Resolved { ticket: Ticket, direct: dns::Answer, starttls: dns::Answer },
     /// Both families, at most 64; `None`: the name servers did not answer. The host comes back, so

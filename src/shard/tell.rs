@@ -31,6 +31,8 @@ impl Shard {
             Answer::Addresses { ticket, host, addresses } => {
                 self.addresses(ticket, &host, addresses.as_deref());
             }
+            // Nobody asks yet.
+            Answer::Kept { .. } | Answer::Dialogs { .. } | Answer::ResolvedSip { .. } => {}
         }
     }
 
@@ -64,6 +66,16 @@ impl Shard {
             }
             Question::Fetch { ticket, .. } => {
                 self.answered(Answer::Fetched { ticket, found: Err(Unavailable) });
+            }
+            Question::Keep { ticket, .. } => {
+                self.answered(Answer::Kept { ticket, done: Err(Unavailable) });
+            }
+            Question::Dialogs { ticket, .. } => {
+                self.answered(Answer::Dialogs { ticket, rows: Err(Unavailable) });
+            }
+            Question::ResolveSip { ticket, .. } => {
+                let found = crate::dns::SipFound::Failed;
+                self.answered(Answer::ResolvedSip { ticket, found });
             }
             Question::Resolve { ticket, .. } => self.answered(Answer::Resolved {
                 ticket,

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tandem::address::Address;
-use tandem::dns;
+use tandem::dns::{self, SipFound, SipService};
 use tandem::shard::kernel::{Answer, Question, Unavailable};
 use tandem::shard::{Notice, Report};
 use tandem::time::Moment;
@@ -38,6 +38,13 @@ pub(crate) struct Control {
 }
 
 impl Control {
+    /// Of a node with so many shards.
+    pub(crate) fn of(shards: usize) -> Self {
+        let mut control = Self::default();
+        control.store.shards = u16::try_from(shards).expect("few shards");
+        control
+    }
+
     /// The answer and when it comes.
     pub(crate) fn ask(
         &mut self,
@@ -77,6 +84,24 @@ impl Control {
                 };
                 Answer::Resolved { ticket, direct, starttls }
             }
+            Question::ResolveSip { ticket, domain, .. } => {
+                let found = match self.dns.get(&domain) {
+                    Some(Dns::At(at)) => SipFound::Records {
+                        service: SipService::Federation,
+                        records: vec![dns::Srv {
+                            priority: 0,
+                            weight: 0,
+                            port: at.port(),
+                            target: format!("host.{domain}"),
+                        }],
+                        seconds: 300,
+                    },
+                    Some(Dns::Absent) => SipFound::NotOffered,
+                    Some(Dns::Failed) => SipFound::Failed,
+                    None => SipFound::Absent,
+                };
+                Answer::ResolvedSip { ticket, found }
+            }
             Question::Addresses { ticket, host } => {
                 let domain = host.strip_prefix("host.").unwrap_or(&host);
                 let addresses = match self.dns.get(domain) {
@@ -88,7 +113,9 @@ impl Control {
             }
             question @ (Question::Load { .. }
             | Question::Commit { .. }
-            | Question::Fetch { .. }) => return self.store.ask(now, question),
+            | Question::Fetch { .. }
+            | Question::Keep { .. }
+            | Question::Dialogs { .. }) => return self.store.ask(now, shard, question),
             Question::Done { .. } => return None,
             // Without TLS nobody shows a chain.
             Question::Judge { .. } => return None,

@@ -147,7 +147,7 @@ impl Core {
             wires: Vec::new(),
             queue: BTreeMap::new(),
             number: 0,
-            control: Control::default(),
+            control: Control::of(shards),
             control_full: false,
             mesh_full: false,
             mesh_held: vec![vec![0; shards]; shards],

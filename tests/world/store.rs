@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tandem::address::Address;
+use tandem::home::dialogs::{DialogChange, DialogKey, DialogRow};
 use tandem::home::record::{Change, Fetch, Fetched, Item, List, Message, Record};
 use tandem::home::subscription::State;
+use tandem::route::shard_of;
 use tandem::shard::kernel::{Answer, Question, Unavailable};
 use tandem::time::{Moment, Wall};
 
@@ -24,17 +26,57 @@ pub(crate) struct Kept {
     vcard: Option<Box<[u8]>>,
 }
 
-/// Users by bare address.
-type Users = BTreeMap<String, Kept>;
+/// All that is kept.
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    /// Users by bare address.
+    users: BTreeMap<String, Kept>,
+    dialogs: BTreeMap<DialogKey, DialogRow>,
+}
+
+/// What one question brings.
+#[derive(Clone, Debug)]
+enum Written {
+    User(String, Vec<Change>),
+    Dialogs(Vec<DialogChange>),
+}
+
+impl Contents {
+    fn write(&mut self, written: &Written) {
+        match written {
+            Written::User(bare, changes) => {
+                let Some(kept) = self.users.get_mut(bare) else { return };
+                for change in changes {
+                    kept.keep(change);
+                }
+            }
+            Written::Dialogs(changes) => {
+                for change in changes {
+                    match change {
+                        DialogChange::Put(row) if self.users.contains_key(row.user.bare()) => {
+                            self.dialogs.insert(row.key.clone(), (**row).clone());
+                        }
+                        DialogChange::Put(_) => {}
+                        DialogChange::Remove(key) => {
+                            self.dialogs.remove(key);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Store {
     /// As whoever asks now sees it.
-    users: Users,
+    now: Contents,
     /// As a node finds it that dies now, if it has lost all that is on its way.
-    disk: Users,
+    disk: Contents,
     /// What is on its way to the disk.
-    written: VecDeque<(Moment, String, Vec<Change>)>,
+    written: VecDeque<(Moment, Written)>,
+    /// Of the node.
+    pub(crate) shards: u16,
     pub(crate) available: bool,
     /// How long it takes.
     pub(crate) delay: Duration,
@@ -45,9 +87,10 @@ pub(crate) struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
-            users: Users::new(),
-            disk: Users::new(),
+            now: Contents::default(),
+            disk: Contents::default(),
             written: VecDeque::new(),
+            shards: 1,
             available: true,
             delay: Duration::from_micros(300),
             last: Moment(0),
@@ -57,21 +100,27 @@ impl Default for Store {
 
 impl Store {
     /// The answer and when it comes; `None`: it is nothing for the store.
-    pub(crate) fn ask(&mut self, now: Moment, question: Question) -> Option<(Duration, Answer)> {
+    pub(crate) fn ask(
+        &mut self,
+        now: Moment,
+        shard: usize,
+        question: Question,
+    ) -> Option<(Duration, Answer)> {
         self.flush(now);
         self.last = self.last.max(now + self.delay);
         let due = self.last;
         let answer = match question {
             Question::Load { ticket, user } => Answer::Loaded {
                 ticket,
-                record: self.read(|it| it.users.get(user.bare()).map(|kept| kept.load().into())),
+                record: self
+                    .read(|it| it.now.users.get(user.bare()).map(|kept| kept.load().into())),
             },
             Question::Commit { ticket, user, changes } => {
                 Answer::Committed { ticket, done: self.commit(due, user.bare(), changes) }
             }
             Question::Fetch { ticket, user, what } => {
                 let found = match self.available {
-                    true => Ok(self.users.get(user.bare()).map_or_else(
+                    true => Ok(self.now.users.get(user.bare()).map_or_else(
                         || match &what {
                             Fetch::Messages { .. } => Fetched::Messages(Vec::new()),
                             _ => Fetched::Payload(None),
@@ -81,6 +130,19 @@ impl Store {
                     false => Err(Unavailable),
                 };
                 Answer::Fetched { ticket, found }
+            }
+            Question::Keep { ticket, changes } => {
+                Answer::Kept { ticket, done: self.keep(due, changes) }
+            }
+            Question::Dialogs { ticket, after, count } => {
+                let after = after.unwrap_or_default();
+                let is_mine =
+                    |row: &&DialogRow| usize::from(shard_of(row.user.slot(), self.shards)) == shard;
+                let rows = self.read(|it| {
+                    let behind = it.now.dialogs.values().filter(|row| row.key > after);
+                    behind.filter(is_mine).take(count as usize).cloned().collect()
+                });
+                Answer::Dialogs { ticket, rows }
             }
             _ => return None,
         };
@@ -93,12 +155,24 @@ impl Store {
     }
 
     fn commit(&mut self, due: Moment, bare: &str, changes: Vec<Change>) -> Result<(), Unavailable> {
-        let kept = self.users.get_mut(bare).filter(|_| self.available).ok_or(Unavailable)?;
-        for change in &changes {
-            kept.keep(change);
+        if !self.available || !self.now.users.contains_key(bare) {
+            return Err(Unavailable);
         }
-        self.written.push_back((due, bare.to_owned(), changes));
+        self.write(due, Written::User(bare.to_owned(), changes));
         Ok(())
+    }
+
+    fn keep(&mut self, due: Moment, changes: Vec<DialogChange>) -> Result<(), Unavailable> {
+        if !self.available {
+            return Err(Unavailable);
+        }
+        self.write(due, Written::Dialogs(changes));
+        Ok(())
+    }
+
+    fn write(&mut self, due: Moment, written: Written) {
+        self.now.write(&written);
+        self.written.push_back((due, written));
     }
 
     /// What was answered is on the disk.
@@ -109,10 +183,8 @@ impl Store {
     }
 
     fn write_one(&mut self) {
-        let Some((_, bare, changes)) = self.written.pop_front() else { return };
-        let Some(kept) = self.disk.get_mut(&bare) else { return };
-        for change in &changes {
-            kept.keep(change);
+        if let Some((_, written)) = self.written.pop_front() {
+            self.disk.write(&written);
         }
     }
 
@@ -123,7 +195,7 @@ impl Store {
             self.write_one();
         }
         self.written.clear();
-        self.users = self.disk.clone();
+        self.now = self.disk.clone();
         self.last = now;
     }
 
@@ -136,13 +208,15 @@ impl Store {
 
     /// The account is removed with all it has.
     pub(crate) fn close(&mut self, bare: &str) {
-        self.users.remove(bare);
-        self.disk.remove(bare);
+        for state in [&mut self.now, &mut self.disk] {
+            state.users.remove(bare);
+            state.dialogs.retain(|_, row| row.user.bare() != bare);
+        }
     }
 
     fn change(&mut self, bare: &str, change: impl Fn(&mut Kept)) {
-        for users in [&mut self.users, &mut self.disk] {
-            change(users.entry(bare.to_owned()).or_insert_with(|| Kept {
+        for state in [&mut self.now, &mut self.disk] {
+            change(state.users.entry(bare.to_owned()).or_insert_with(|| Kept {
                 record: Record { next_message: 1, ..Record::default() },
                 ..Kept::default()
             }));
@@ -172,14 +246,15 @@ impl Store {
 
     /// The items of a user, sorted by contact.
     pub(crate) fn items(&self, bare: &str) -> Vec<Item> {
-        let mut items = self.users.get(bare).map_or(Vec::new(), |kept| kept.record.items.clone());
+        let mut items =
+            self.now.users.get(bare).map_or(Vec::new(), |kept| kept.record.items.clone());
         items.sort_by(|a, b| a.contact.cmp(&b.contact));
         items
     }
 
     /// The rules on one list of a user, sorted.
     pub(crate) fn rules(&self, bare: &str, list: List) -> Vec<Address> {
-        let rules = self.users.get(bare).map_or(&[] as &[_], |kept| &kept.record.rules);
+        let rules = self.now.users.get(bare).map_or(&[] as &[_], |kept| &kept.record.rules);
         let mut rules: Vec<_> =
             rules.iter().filter(|(of, _)| *of == list).map(|(_, rule)| rule.clone()).collect();
         rules.sort();
@@ -188,7 +263,16 @@ impl Store {
 
     /// The messages that wait for a user.
     pub(crate) fn messages(&self, bare: &str) -> Vec<Message> {
-        self.users.get(bare).map_or(Vec::new(), |kept| kept.messages.values().cloned().collect())
+        self.now
+            .users
+            .get(bare)
+            .map_or(Vec::new(), |kept| kept.messages.values().cloned().collect())
+    }
+
+    /// The dialogs of a user, by key.
+    #[expect(dead_code, reason = "for scenes of SIP dialogs")]
+    pub(crate) fn dialogs(&self, bare: &str) -> Vec<DialogRow> {
+        self.now.dialogs.values().filter(|row| row.user.bare() == bare).cloned().collect()
     }
 }
 

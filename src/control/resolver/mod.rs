@@ -1,6 +1,6 @@
-//! Where a domain's XMPP server is: SRV records and addresses, from DNS.
+//! Where a domain's XMPP server or SIP edge is: SRV records and addresses, from DNS.
 //!
-//! RFC 6120, 3.2 and XEP-0368: both services are asked at once; hosts follow as the plan wants
+//! RFC 6120, 3.2 and XEP-0368: both services are asked at once; SIP's are asked one after the other; hosts follow as the plan wants
 //! them. That a name does not exist, that it has no such records, that the server failed and that
 //! it was silent are four answers, since only the first two are the domain's own word. Answers are
 //! kept as long as their TTL says, within bounds.
@@ -16,14 +16,14 @@ use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::{Resolver as Hickory, TokioResolver};
 use tokio::time::timeout;
 
-use crate::dns::{Answer, Kind, Srv};
+use crate::dns::{Answer, Kind, Naptr, SipFound, SipService, Srv, next_service};
 use crate::limits::{
-    DNS_ADDRESSES_MAX, DNS_CACHE_MAX, DNS_NEGATIVE_TTL_SECONDS_MAX, DNS_QUERY_MS_MAX, DNS_SRV_MAX,
-    DNS_TTL_SECONDS_MAX,
+    DNS_ADDRESSES_MAX, DNS_CACHE_MAX, DNS_NAPTR_MAX, DNS_NEGATIVE_TTL_SECONDS_MAX,
+    DNS_QUERY_MS_MAX, DNS_SRV_MAX, DNS_TTL_SECONDS_MAX,
 };
 
 /// Why there is no answer.
@@ -105,7 +105,71 @@ impl Resolver {
         (answer(domain, direct), answer(domain, starttls))
     }
 
+    /// Where the SIP edge of `domain` (lower-case A-labels) is. With `rfc3263` NAPTR and `_sips._tcp`
+    /// follow where Microsoft's record is absent.
+    pub async fn sip(&self, domain: &str, rfc3263: bool) -> SipFound {
+        if domain.parse::<IpAddr>().is_ok() {
+            return SipFound::Absent;
+        }
+        let first = self.sip_srv(domain, SipService::Federation, None).await;
+        if !rfc3263 || !matches!(first, SipFound::Absent | SipFound::NotOffered) {
+            return first;
+        }
+        let named = match self.naptr(domain).await {
+            Ok(found) => next_service(found),
+            Err(Fault::NoDomain | Fault::NoData) => Vec::new(),
+            Err(_) => return SipFound::Failed,
+        };
+        for name in named {
+            match self.sip_srv(domain, SipService::Sips, Some(name)).await {
+                SipFound::Absent => {}
+                found => return found,
+            }
+        }
+        match self.sip_srv(domain, SipService::Sips, None).await {
+            // What Microsoft's record said stays said.
+            SipFound::Absent => first,
+            found => found,
+        }
+    }
+
+    async fn sip_srv(&self, domain: &str, service: SipService, name: Option<String>) -> SipFound {
+        let name = name.unwrap_or_else(|| service.query(domain));
+        match self.srv_with_ttl(name).await {
+            Ok((records, _)) if records.iter().all(|it| it.target == ".") => SipFound::NotOffered,
+            Ok((records, seconds)) => SipFound::Records { service, records, seconds },
+            Err(fault) => match answer(domain, Err(fault)) {
+                Answer::Failed => SipFound::Failed,
+                _ => SipFound::Absent,
+            },
+        }
+    }
+
+    async fn naptr(&self, domain: &str) -> Result<Vec<Naptr>, Fault> {
+        let resolver = self.hickory.as_ref().map_err(|it| Fault::Failed(it.clone()))?;
+        let name = Name::from_ascii(format!("{domain}."));
+        let name = name.map_err(|it| Fault::Failed(it.to_string()))?;
+        let lookup = self.limit(resolver.lookup(name, RecordType::NAPTR)).await?;
+        let text = |it: &[u8]| String::from_utf8_lossy(it).into_owned();
+        let row = |record: &Record| match &record.data {
+            RData::NAPTR(it) => Some(Naptr {
+                order: it.order,
+                preference: it.preference,
+                flags: text(&it.flags),
+                services: text(&it.services),
+                replacement: it.replacement.to_ascii().to_ascii_lowercase(),
+            }),
+            _ => None,
+        };
+        Ok(lookup.answers().iter().filter_map(row).take(DNS_NAPTR_MAX).collect())
+    }
+
     async fn srv(&self, name: String) -> Result<Vec<Srv>, Fault> {
+        self.srv_with_ttl(name).await.map(|it| it.0)
+    }
+
+    /// The records, and for how many seconds they may be believed.
+    async fn srv_with_ttl(&self, name: String) -> Result<(Vec<Srv>, u32), Fault> {
         let resolver = self.hickory.as_ref().map_err(|it| Fault::Failed(it.clone()))?;
         let name = Name::from_ascii(&name).map_err(|it| Fault::Failed(it.to_string()))?;
         let lookup = self.limit(resolver.lookup(name, RecordType::SRV)).await?;
@@ -127,7 +191,9 @@ impl Resolver {
         }
         found.sort_by_key(|it| it.priority);
         found.truncate(DNS_SRV_MAX);
-        Ok(found)
+        let most = u32::try_from(DNS_TTL_SECONDS_MAX).unwrap_or(u32::MAX);
+        let seconds = lookup.answers().iter().map(|it| it.ttl).min().unwrap_or(0).min(most);
+        Ok((found, seconds))
     }
 
     /// The addresses of `host`, both families, at most `DNS_ADDRESSES_MAX`.

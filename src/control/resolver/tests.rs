@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_resolver::proto::op::{Message, MessageType, OpCode};
-use hickory_resolver::proto::rr::Record;
-use hickory_resolver::proto::rr::rdata::{A, SRV};
+use hickory_resolver::proto::rr::rdata::{A, NAPTR, SRV};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
@@ -28,6 +27,32 @@ fn scripted(name: &str, kind: RecordType, reply: &mut Message) -> bool {
         ("xmpp.good.example." | "plain.example.", RecordType::A) => {
             let address = RData::A(A::new(192, 0, 2, 7));
             reply.answers.push(Record::from_rdata(owner, 300, address));
+        }
+        ("_sipfederationtls._tcp.lync.example.", RecordType::SRV) => {
+            reply.answers.push(srv(5_061, "SIP.lync.example."));
+        }
+        ("_sipfederationtls._tcp.none.example.", RecordType::SRV) => {
+            reply.answers.push(srv(0, "."));
+        }
+        ("_sips._tcp.plain.example.", RecordType::SRV) => {
+            reply.answers.push(srv(5_061, "proxy.plain.example."));
+        }
+        ("named.example.", RecordType::NAPTR) => {
+            let naptr = |preference, services: &str, to: &str| {
+                let to = Name::from_ascii(to).expect("a name");
+                let (flags, services) = (b"s".as_slice(), services.as_bytes());
+                let data = NAPTR::new(10, preference, flags.into(), services.into(), [].into(), to);
+                Record::from_rdata(owner.clone(), 300, RData::NAPTR(data))
+            };
+            reply.answers.push(naptr(1, "SIP+D2U", "_sip._udp.named.example."));
+            reply.answers.push(naptr(2, "SIPS+D2T", "_sips._tcp.lost.example."));
+            reply.answers.push(naptr(3, "SIPS+D2T", "_sips._tcp.else.example."));
+        }
+        ("_sips._tcp.else.example.", RecordType::SRV) => {
+            reply.answers.push(srv(5_071, "proxy.else.example."));
+        }
+        ("shy.example.", RecordType::NAPTR) => {
+            reply.metadata.response_code = ResponseCode::ServFail;
         }
         ("silent.example.", _) => return false,
         (name, RecordType::SRV) if name.ends_with(".broken.example.") => {
@@ -149,4 +174,38 @@ async fn an_address_is_its_own_answer() {
     assert_eq!(resolver.services("::1").await, (Answer::Absent, Answer::Absent));
     assert_eq!(resolver.addresses("::1").await, Ok(vec![ip]));
     assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_sip_edge_is_found_by_microsofts_record_then_by_rfc_3263() {
+    let (resolver, _) = resolver(Duration::from_secs(5)).await;
+    let found = |service, port, target: &str| SipFound::Records {
+        service,
+        records: vec![Srv { priority: 1, weight: 2, port, target: target.into() }],
+        seconds: 300,
+    };
+    let (federation, sips) = (SipService::Federation, SipService::Sips);
+    for (domain, rfc3263, expected) in [
+        ("lync.example", false, found(federation, 5_061, "sip.lync.example")),
+        ("lync.example", true, found(federation, 5_061, "sip.lync.example")),
+        ("plain.example", false, SipFound::Absent),
+        ("plain.example", true, found(sips, 5_061, "proxy.plain.example")),
+        ("named.example", false, SipFound::Absent),
+        ("named.example", true, found(sips, 5_071, "proxy.else.example")),
+        ("none.example", false, SipFound::NotOffered),
+        ("none.example", true, SipFound::NotOffered),
+        ("absent.example", true, SipFound::Absent),
+        ("broken.example", true, SipFound::Failed),
+        // What is not known of NAPTR is no leave to guess.
+        ("shy.example", true, SipFound::Failed),
+        ("192.0.2.1", true, SipFound::Absent),
+    ] {
+        assert_eq!(resolver.sip(domain, rfc3263).await, expected, "{domain} {rfc3263}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_name_server_is_no_absent_sip_edge() {
+    let (resolver, _) = resolver(Duration::from_millis(300)).await;
+    assert_eq!(resolver.sip("silent.example", true).await, SipFound::Failed);
 }

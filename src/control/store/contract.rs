@@ -4,6 +4,7 @@
 //! at the end runs them all on SQLite.
 
 use super::*;
+use crate::home::dialogs::DialogKind;
 use crate::home::record::{Item, Last, List, Message};
 use crate::home::subscription::State;
 use crate::time::Wall;
@@ -281,6 +282,138 @@ async fn many_users_at_once_keep_apart(store: &Store) {
     users.join_all().await;
 }
 
+/// All shards in one.
+const ALONE: Mine = Mine { shard: 0, shards: 1 };
+
+pub(super) fn dialog(key: &str, user: &Address, expires: u64) -> DialogRow {
+    DialogRow {
+        key: key.into(),
+        user: user.clone(),
+        kind: DialogKind::Watched,
+        expires: Wall(expires),
+        data: [&[1, 0, 255][..], key.as_bytes()].concat().into(),
+    }
+}
+
+pub(super) fn put_dialog(key: &str, user: &Address, expires: u64) -> DialogChange {
+    DialogChange::Put(Box::new(dialog(key, user, expires)))
+}
+
+pub(super) async fn dialogs(store: &Store) -> Vec<DialogRow> {
+    store.dialogs(ALONE, None, 1_000).await.expect("no fault")
+}
+
+async fn dialogs_come_back_as_they_were(store: &Store) {
+    let romeo = known(store, "romeo@example.net").await;
+    let juliet = known(store, "müller@example.com").await;
+    let mut rows: Vec<DialogRow> = DialogKind::ALL
+        .iter()
+        .map(|kind| {
+            let key = format!("call-{}@edge.example t1.x", kind.index());
+            DialogRow { kind: *kind, ..dialog(&key, &romeo, 1_700_000_000_000_001) }
+        })
+        .collect();
+    rows.push(DialogRow { data: [].into(), ..dialog("Ω t1.y", &juliet, 0) });
+    let changes = rows.iter().map(|it| DialogChange::Put(Box::new(it.clone()))).collect();
+    assert_eq!(store.keep(changes).await, Ok(()));
+    assert_eq!(dialogs(store).await, rows);
+    // Put again it is replaced, and what is removed is gone; what is unknown is no fault.
+    rows[0] = DialogRow { data: [7; 3_000].into(), expires: Wall(9), ..rows[0].clone() };
+    let changes = vec![
+        DialogChange::Put(Box::new(rows[0].clone())),
+        DialogChange::Remove(rows[1].key.clone()),
+        DialogChange::Remove("nobody's".into()),
+        put_dialog("short-lived", &romeo, 1),
+        DialogChange::Remove("short-lived".into()),
+    ];
+    assert_eq!(store.keep(changes).await, Ok(()));
+    rows.remove(1);
+    assert_eq!(dialogs(store).await, rows);
+    assert_eq!(store.keep(Vec::new()).await, Ok(()));
+}
+
+async fn dialogs_come_in_pages_to_the_shard_of_their_user(store: &Store) {
+    let mut changes = Vec::new();
+    for n in 0..20 {
+        let user = known(store, &format!("u{n}@example.com")).await;
+        changes.extend((0..10).map(|k| put_dialog(&format!("call-{k} t1.{n:02}"), &user, 1)));
+    }
+    assert_eq!(store.keep(changes).await, Ok(()));
+    let mut seen = Vec::new();
+    for shard in 0..3 {
+        let mine = Mine { shard, shards: 3 };
+        let mut after = None;
+        loop {
+            let page = store.dialogs(mine, after, 7).await.expect("no fault");
+            assert!(page.len() <= 7);
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            assert!(page.iter().all(|it| crate::route::shard_of(it.user.slot(), 3) == shard));
+            assert!(page.is_sorted_by_key(|it| it.key.clone()));
+            seen.extend(page.into_iter().map(|it| it.key));
+        }
+    }
+    seen.sort();
+    assert_eq!(seen, dialogs(store).await.into_iter().map(|it| it.key).collect::<Vec<_>>());
+    assert_eq!(seen.len(), 200);
+    assert_eq!(store.dialogs(ALONE, None, 0).await, Ok(Vec::new()));
+}
+
+async fn large_dialogs_come_in_smaller_portions(store: &Store) {
+    let romeo = known(store, "romeo@example.net").await;
+    for n in 0..20 {
+        let data = vec![b'd'; 524_288].into();
+        let row = DialogRow { data, ..dialog(&format!("call-{n:02}"), &romeo, 1) };
+        assert_eq!(store.keep(vec![DialogChange::Put(Box::new(row))]).await, Ok(()));
+    }
+    assert_eq!(dialogs(store).await.len(), 16);
+    assert_eq!(store.dialogs(ALONE, Some("call-15".into()), 99).await.map(|it| it.len()), Ok(4));
+}
+
+async fn dialogs_go_with_their_user_and_of_strangers_none_is_kept(store: &Store) {
+    let romeo = known(store, "romeo@example.net").await;
+    let juliet = known(store, "juliet@example.com").await;
+    let nobody = user("nobody@example.com");
+    // Somebody who was removed spoils nothing for the others of the same turn.
+    let changes = vec![
+        put_dialog("a", &romeo, 1),
+        put_dialog("b", &nobody, 1),
+        put_dialog("c", &juliet, 1),
+        put_dialog("d", &romeo, 1),
+    ];
+    assert_eq!(store.keep(changes).await, Ok(()));
+    let keys =
+        async || dialogs(store).await.iter().map(|it| it.key.to_string()).collect::<String>();
+    assert_eq!(keys().await, "acd");
+    // Asked one behind the other: each sees what was asked before it.
+    let gone = store.delete("romeo@example.net".into());
+    let late = async { store.keep(vec![put_dialog("e", &romeo, 1)]).await };
+    let (gone, late) = tokio::join!(gone, late);
+    assert_eq!((gone, late), (Ok(()), Ok(())));
+    assert_eq!(keys().await, "c");
+    let romeo = known(store, "romeo@example.net").await;
+    assert_eq!(keys().await, "c");
+    assert_eq!(store.keep(vec![put_dialog("f", &romeo, 1)]).await, Ok(()));
+    assert_eq!(keys().await, "cf");
+}
+
+async fn a_page_of_dialogs_shows_what_was_asked_before(store: &Store) {
+    let romeo = known(store, "romeo@example.net").await;
+    let mut asked = Vec::new();
+    for n in 1..=200_u64 {
+        let put = store.keep(vec![put_dialog("call t1.a", &romeo, n)]);
+        let seen = store.dialogs(ALONE, None, 9);
+        let removed = store.keep(vec![DialogChange::Remove("call t1.a".into())]);
+        let gone = store.dialogs(ALONE, None, 9);
+        asked.push((n, put, seen, removed, gone));
+    }
+    for (n, put, seen, removed, gone) in asked {
+        assert_eq!((put.await, removed.await), (Ok(()), Ok(())));
+        assert_eq!(seen.await, Ok(vec![dialog("call t1.a", &romeo, n)]));
+        assert_eq!(gone.await, Ok(Vec::new()));
+    }
+}
+
 /// A promise as a test on SQLite.
 macro_rules! promises {
     ($($name:ident)*) => {
@@ -306,4 +439,9 @@ promises! {
     everything_goes_with_the_account
     a_users_questions_are_answered_in_their_order
     many_users_at_once_keep_apart
+    dialogs_come_back_as_they_were
+    dialogs_come_in_pages_to_the_shard_of_their_user
+    large_dialogs_come_in_smaller_portions
+    dialogs_go_with_their_user_and_of_strangers_none_is_kept
+    a_page_of_dialogs_shows_what_was_asked_before
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::*;
+use crate::home::dialogs::DialogKind;
 use crate::home::record::{Item, Message};
 use crate::home::subscription::State;
 use crate::time::Wall;
@@ -204,6 +205,92 @@ fn records_survive_a_kill_and_are_never_torn() {
                 let last = last_whole_step(&store, n).await;
                 // The commit that ran when it was killed may be there, unacknowledged.
                 assert!((*step..=*step + 1).contains(&last), "{n}: {last} after {step}");
+                *step = last;
+            }
+        });
+    }
+    assert!(acknowledged.iter().sum::<u64>() >= 20 * 3);
+}
+
+/// The key of a dialog: of the pair that a step brings, `side` is the one.
+fn dialog(n: usize, side: &str, step: u64) -> DialogRow {
+    DialogRow {
+        key: format!("{n}-{step:08}@edge.example t1.{side}").into(),
+        user: writer(n),
+        kind: DialogKind::Watched,
+        expires: Wall(step),
+        data: vec![step as u8; 900].into(),
+    }
+}
+
+/// One turn: a pair of dialogs comes, that of an older step goes.
+fn turn(n: usize, step: u64) -> Vec<DialogChange> {
+    let mut changes = Vec::new();
+    for side in ["a", "b"] {
+        changes.push(DialogChange::Put(Box::new(dialog(n, side, step))));
+        if let Some(old) = step.checked_sub(STEPS_HELD) {
+            changes.push(DialogChange::Remove(dialog(n, side, old).key));
+        }
+    }
+    changes
+}
+
+const ALONE: Mine = Mine { shard: 0, shards: 1 };
+
+/// The dialogs of a user, and the last step that brought some.
+async fn dialogs_of(store: &Store, n: usize) -> (Vec<DialogRow>, u64) {
+    let mut rows = store.dialogs(ALONE, None, 1_000).await.expect("no fault");
+    rows.retain(|it| it.user == writer(n));
+    let last = rows.iter().map(|it| it.expires.0).max().unwrap_or(0);
+    (rows, last)
+}
+
+/// Not a test by itself: the process that [`dialogs_survive_a_kill_and_are_never_torn`] kills.
+#[test]
+fn child_that_keeps_dialogs() {
+    let Some(store) = to_write_to() else { return };
+    runtime().block_on(async {
+        let mut writers = tokio::task::JoinSet::new();
+        for n in 0..USERS {
+            let store = store.clone();
+            writers.spawn(async move {
+                let account = Account { address: writer(n).bare().to_owned(), keys: Vec::new() };
+                // From the second round on it exists.
+                drop(store.add(account, 0).await);
+                // Goes on where the one before it was killed.
+                let mut next = dialogs_of(&store, n).await.1 + 1;
+                loop {
+                    store.keep(turn(n, next)).await.unwrap();
+                    say(&format!("{n} {next}"));
+                    next += 1;
+                }
+            });
+        }
+        writers.join_all().await;
+    });
+}
+
+#[test]
+fn dialogs_survive_a_kill_and_are_never_torn() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.db");
+    let mut acknowledged = [0; USERS];
+    for round in 0..KILLS {
+        for line in run_and_kill("child_that_keeps_dialogs", &path, round) {
+            let (n, step) = line.split_once(' ').unwrap();
+            let (n, step): (usize, u64) = (n.parse().unwrap(), step.parse().unwrap());
+            assert!(step > acknowledged[n], "{line} was acknowledged before");
+            acknowledged[n] = step;
+        }
+        let store = Store::open_sqlite(&path).unwrap();
+        runtime().block_on(async {
+            for (n, step) in acknowledged.iter_mut().enumerate() {
+                let (rows, last) = dialogs_of(&store, n).await;
+                // The turn that was under way when it was killed may be there, unacknowledged.
+                assert!((*step..=*step + 1).contains(&last), "{n}: {last} after {step}");
+                let held = (last + 1).saturating_sub(STEPS_HELD).max(1)..=last;
+                let pair = |step| ["a", "b"].map(|side| dialog(n, side, step));
+                assert_eq!(rows, held.flat_map(pair).collect::<Vec<_>>(), "{n} at step {last}");
                 *step = last;
             }
         });

@@ -12,6 +12,7 @@
 //! rules: what a change means was settled before it came.
 
 mod accounts;
+mod dialogs;
 mod rows;
 mod schema;
 mod sqlite;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 pub use sqlite::OpenFault;
 
 use crate::address::Address;
+use crate::home::dialogs::{DialogChange, DialogKey, DialogRow};
 use crate::home::record::{Change, Fetch, Fetched, Record};
 use crate::limits::STORE_BULK_MAX;
 use crate::xmpp::sasl::scram::{Credentials, Hash};
@@ -116,6 +118,14 @@ enum Read {
     Count { reply: Reply<u64> },
     Load { user: String, reply: Reply<Option<Box<Record>>> },
     Fetch { user: String, what: Fetch, reply: Reply<Fetched> },
+    Dialogs { mine: Mine, after: DialogKey, count: u32, reply: Reply<Vec<DialogRow>> },
+}
+
+/// Which shard of how many asks: it gets what belongs to its own users.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mine {
+    pub shard: u16,
+    pub shards: u16,
 }
 
 /// A change: answered when its transaction is committed.
@@ -144,6 +154,10 @@ enum Write {
         changes: Vec<Change>,
         reply: Reply<()>,
     },
+    Keep {
+        changes: Vec<DialogChange>,
+        reply: Reply<()>,
+    },
 }
 
 enum Job {
@@ -154,6 +168,9 @@ enum Job {
 impl Job {
     /// What a change brings; the rest is small, and the queue's places bound it.
     fn octets(&self) -> usize {
+        if let Self::Write(Write::Keep { changes, .. }) = self {
+            return changes.iter().map(DialogChange::octets).sum();
+        }
         let Self::Write(Write::Commit { changes, .. }) = self else { return 0 };
         let of = |change: &Change| match change {
             Change::PutItem(item) => {
@@ -171,11 +188,13 @@ impl Job {
 }
 
 impl Read {
-    /// Whose record it is about; what it finds must include every change asked for before.
-    fn record_of(&self) -> Option<&str> {
+    /// Whether it must see what `write`, which was asked for before, changes.
+    fn follows(&self, write: &Write) -> bool {
         match self {
-            Self::Load { user, .. } | Self::Fetch { user, .. } => Some(user),
-            _ => None,
+            Self::Load { user, .. } | Self::Fetch { user, .. } => write.concerns(user),
+            // A dialog that is over must not come back.
+            Self::Dialogs { .. } => matches!(write, Write::Keep { .. } | Write::Delete { .. }),
+            _ => false,
         }
     }
 }
@@ -188,6 +207,7 @@ impl Write {
             Self::Delete { address, .. } => address == user,
             Self::AddBulk { accounts, .. } => accounts.iter().any(|it| it.address == user),
             Self::Commit { user: other, .. } => other == user,
+            Self::Keep { .. } => false,
         }
     }
 }
@@ -286,6 +306,24 @@ impl Store {
     pub fn fetch(&self, user: &Address, what: Fetch) -> Asked<Fetched> {
         let user = user.bare().to_owned();
         self.read(|reply| Read::Fetch { user, what, reply })
+    }
+
+    /// Keeps changes of dialogs, of any users: all of them or none, behind those that were asked for
+    /// before.
+    pub fn keep(&self, changes: Vec<DialogChange>) -> Asked<()> {
+        self.write(|reply| Write::Keep { changes, reply })
+    }
+
+    /// The dialogs of a shard's users behind `after` in order of key, with every change that was
+    /// asked for before. Fewer may come than were asked for, at least one if there is any.
+    pub fn dialogs(
+        &self,
+        mine: Mine,
+        after: Option<DialogKey>,
+        count: u32,
+    ) -> Asked<Vec<DialogRow>> {
+        let after = after.unwrap_or_default();
+        self.read(|reply| Read::Dialogs { mine, after, count, reply })
     }
 
     fn write<T>(&self, make: impl FnOnce(Reply<T>) -> Write) -> Asked<T> {

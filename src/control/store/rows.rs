@@ -244,11 +244,11 @@ fn store_message(connection: &Connection, user: &str, it: &Message) -> rusqlite:
 }
 
 /// As the tables hold it; nothing of ours counts so far.
-fn integer(number: u64) -> i64 {
+pub(super) fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-fn natural(number: i64) -> u64 {
+pub(super) fn natural(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
@@ -260,11 +260,11 @@ fn blob(octets: Option<&[u8]>) -> Option<Box<[u8]>> {
     octets.map(Box::from)
 }
 
-fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
+pub(super) fn address(row: &Row<'_>, column: usize) -> rusqlite::Result<Address> {
     Address::parse(row.get_ref(column)?.as_str()?)
         .map_err(|fault| unreadable(column, fault.reason()))
 }
 
-fn unreadable(column: usize, what: &'static str) -> rusqlite::Error {
+pub(super) fn unreadable(column: usize, what: &'static str) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into())
 }

@@ -17,7 +17,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 pub(super) const APPLICATION_ID: i32 = 0x746e_646d;
 
 /// Step `n` leads from version `n` to `n + 1`.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     // 1: accounts and their SCRAM keys (RFC 5802, 3).
     "CREATE TABLE accounts (
         address TEXT NOT NULL PRIMARY KEY,
@@ -74,6 +74,17 @@ const STEPS: [&str; 2] = [
         address TEXT NOT NULL PRIMARY KEY REFERENCES accounts (address) ON DELETE CASCADE,
         octets BLOB NOT NULL
     );",
+    // 3: SIP dialogs. `dialog` is Call-ID and our tag; `kind` is the index of
+    // `home::dialogs::DialogKind`; `slot` is the slot of the address.
+    "CREATE TABLE dialogs (
+        dialog TEXT NOT NULL PRIMARY KEY,
+        address TEXT NOT NULL REFERENCES accounts (address) ON DELETE CASCADE,
+        slot INTEGER NOT NULL,
+        kind SMALLINT NOT NULL,
+        expires BIGINT NOT NULL,
+        octets BLOB NOT NULL
+    );
+    CREATE INDEX dialogs_of ON dialogs (address);",
 ];
 
 /// The version this program writes.

@@ -25,9 +25,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{Fault, Job, Read, Reply, Write, accounts, rows, schema};
+use super::{Fault, Job, Read, Reply, Write, accounts, dialogs, rows, schema};
 use crate::control::notices::Fold;
-use crate::home::record::Change;
 use crate::limits::{
     STORE_BUSY_MS_MAX, STORE_GROUP_MAX, STORE_QUEUE_BYTES_MAX, STORE_QUEUE_MAX,
     STORE_STATEMENTS_MAX,
@@ -282,9 +281,7 @@ pub(super) fn serve(mut connection: Connection, served: &Served) {
 
 /// Whether a read must see what the group does.
 fn joins(read: &Read, group: &[Job]) -> bool {
-    read.record_of().is_some_and(|user| {
-        group.iter().any(|it| matches!(it, Job::Write(write) if write.concerns(user)))
-    })
+    group.iter().any(|it| matches!(it, Job::Write(write) if read.follows(write)))
 }
 
 /// An answer that waits for the commit.
@@ -323,7 +320,11 @@ fn apply_all(
                 let found = rows::fetch(&transaction, &user, &what);
                 defer(pending, reply, found.map_err(|error| failed(&error)));
             }
-            // About no record, so never in a group.
+            Job::Read(Read::Dialogs { mine, after, count, reply }) => {
+                let found = dialogs::page(&transaction, mine, &after, count);
+                defer(pending, reply, found.map_err(|error| failed(&error)));
+            }
+            // Follows no change, so never in a group.
             Job::Read(read) => answer(&transaction, read),
         }
     }
@@ -352,21 +353,25 @@ fn apply(
             pend(pending, reply, accounts::delete(transaction, &address).map(found))
         }
         Write::Commit { user, changes, reply } => {
-            pend(pending, reply, change(transaction, &user, &changes))
+            let work = || rows::apply(transaction, &user, &changes).map(found);
+            pend(pending, reply, apart(transaction, work))
+        }
+        Write::Keep { changes, reply } => {
+            let work = || dialogs::keep(transaction, &changes).map(Ok);
+            pend(pending, reply, apart(transaction, work))
         }
     }
 }
 
-/// All of one user's changes or, if something is wrong with them, none.
-fn change(
+/// All changes of one question or, if something is wrong with them, none.
+fn apart(
     connection: &Connection,
-    user: &str,
-    changes: &[Change],
+    work: impl FnOnce() -> rusqlite::Result<Result<(), Fault>>,
 ) -> rusqlite::Result<Result<(), Fault>> {
     let say = |sql| connection.prepare_cached(sql)?.execute([]).map(drop);
     say("SAVEPOINT changes")?;
-    let done = match rows::apply(connection, user, changes) {
-        Ok(known) => found(known),
+    let done = match work() {
+        Ok(done) => done,
         // Some errors end the whole transaction; then nothing is left to roll back to.
         Err(error) if is_everybodys(&error) || connection.is_autocommit() => return Err(error),
         Err(error) => {
@@ -422,11 +427,13 @@ fn refuse(job: Job, fault: &Fault) {
             Write::Add { reply, .. }
             | Write::Passwd { reply, .. }
             | Write::Delete { reply, .. }
-            | Write::Commit { reply, .. },
+            | Write::Commit { reply, .. }
+            | Write::Keep { reply, .. },
         ) => drop(reply.send(Err(fault))),
         Job::Write(Write::AddBulk { reply, .. }) => drop(reply.send(Err(fault))),
         Job::Read(Read::Load { reply, .. }) => drop(reply.send(Err(fault))),
         Job::Read(Read::Fetch { reply, .. }) => drop(reply.send(Err(fault))),
+        Job::Read(Read::Dialogs { reply, .. }) => drop(reply.send(Err(fault))),
         // Never in a group.
         Job::Read(_) => {}
     }
@@ -449,6 +456,9 @@ fn answer(connection: &Connection, read: Read) {
         Read::List { after, rows, reply } => send(reply, accounts::list(connection, &after, rows)),
         Read::Load { user, reply } => send(reply, rows::load(connection, &user)),
         Read::Fetch { user, what, reply } => send(reply, rows::fetch(connection, &user, &what)),
+        Read::Dialogs { mine, after, count, reply } => {
+            send(reply, dialogs::page(connection, mine, &after, count));
+        }
         Read::Count { reply } => send(reply, accounts::count(connection)),
     }
 }

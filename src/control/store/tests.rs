@@ -187,7 +187,7 @@ fn a_file_of_version_1_keeps_its_accounts() {
     drop(store);
     // As it was before there were records.
     let connection = Connection::open(&path).unwrap();
-    for table in ["roster_items", "rules", "messages", "private_data", "vcards"] {
+    for table in ["roster_items", "rules", "messages", "private_data", "vcards", "dialogs"] {
         connection.execute(&format!("DROP TABLE {table}"), []).unwrap();
     }
     for column in ["roster_version", "next_message", "last_at", "last_status"] {
@@ -204,6 +204,32 @@ fn a_file_of_version_1_keeps_its_accounts() {
         assert_eq!(store.commit(&user, vec![contract::message(1)]).await, Ok(()));
         let record = store.load(&user).await.unwrap().unwrap();
         assert_eq!((record.messages, record.next_message), (1, 2));
+    });
+}
+
+#[test]
+fn a_file_of_version_2_keeps_its_records_and_gets_dialogs() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("t.db");
+    let store = open(&directory);
+    runtime().block_on(async {
+        let user = contract::known(&store, "a@example.com").await;
+        assert_eq!(store.commit(&user, vec![contract::message(1)]).await, Ok(()));
+    });
+    drop(store);
+    // As it was before dialogs were kept.
+    let connection = Connection::open(&path).unwrap();
+    connection.execute("DROP TABLE dialogs", []).unwrap();
+    connection.execute("UPDATE schema_version SET version = 2", []).unwrap();
+    drop(connection);
+    let store = open(&directory);
+    runtime().block_on(async {
+        let user = Address::parse("a@example.com").unwrap();
+        let record = store.load(&user).await.unwrap().unwrap();
+        assert_eq!((record.messages, record.next_message), (1, 2));
+        let change = contract::put_dialog("call@edge.example t1.a", &user, 5);
+        assert_eq!(store.keep(vec![change]).await, Ok(()));
+        assert_eq!(contract::dialogs(&store).await.len(), 1);
     });
 }
 
