@@ -23,6 +23,9 @@ pub mod envelope;
 #[forbid(unsafe_code)]
 pub mod dns;
 #[forbid(unsafe_code)]
+#[deny(clippy::indexing_slicing)]
+pub mod sip;
+#[forbid(unsafe_code)]
 pub mod tls;
 #[forbid(unsafe_code)]
 #[deny(clippy::indexing_slicing)]

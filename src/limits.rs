@@ -41,6 +41,21 @@ pub const STANZA_ELEMENTS_MAX: u32 = 65_536;
 /// Attributes of one element.
 pub const ATTRIBUTES_MAX: usize = 64;
 
+// SIP messages.
+
+/// Octets of a SIP message's start line and headers. Microsoft's routing data alone takes several KiB.
+pub const SIP_HEAD_BYTES_MAX: usize = 32_768;
+/// Octets of a whole SIP message.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 131_072;
+/// Header fields of one SIP message.
+pub const SIP_HEADERS_MAX: usize = 512;
+/// Values of Via in one SIP message: each costs a look, and an answer repeats them all.
+pub const SIP_VIAS_MAX: usize = 100;
+/// Octets of a Call-ID, a tag or a branch: dialogs and transactions keep them.
+pub const SIP_KEY_BYTES_MAX: usize = 1_024;
+
+const _: () = assert!(SIP_HEAD_BYTES_MAX < SIP_MESSAGE_BYTES_MAX);
+
 // Users.
 
 /// Bound resources of one account.

@@ -1,0 +1,117 @@
+//! What every message must hold, in the order in which it is judged.
+//!
+//! RFC 3261, 8.2, 16.3: syntax and mandatory headers, version, method, scheme and hops. Who asks, whom,
+//! and what for is **not** judged here, nor are a dialog and its order.
+
+use crate::{
+    limits,
+    sip::{fault::Fault, header::NameAddr, message::Message, method::Method, name::Name, uri::Uri},
+};
+
+/// The methods a user agent of ours takes: the value of Allow.
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, MESSAGE, INFO, OPTIONS, NOTIFY, SUBSCRIBE";
+
+impl Message<'_> {
+    /// Judges what does not depend on who asks whom. Of a response any fault means: drop it.
+    ///
+    /// ACK and BENOTIFY are judged too, but never answered (`Method::is_answered`).
+    pub fn check(&self) -> Result<(), Fault> {
+        if let Some((status, reason)) = self.broken {
+            return Err(Fault::saying(status, reason));
+        }
+        self.mandatory()?;
+        self.single()?;
+        let (_, named) = self.cseq()?;
+        if !self.is_request() {
+            return if is_ours(self.version()) { Ok(()) } else { Err(Fault::new(505)) };
+        }
+        // RFC 3261, 20.10: an address that is there can be read.
+        for contact in self.list(Name::Contact).filter(|it| *it != b"*") {
+            NameAddr::parse(contact)?.uri()?;
+        }
+        let uri = Uri::parse(self.uri()).map_err(|_| Fault::bad("Malformed Request-URI"))?;
+        // RFC 3261, 19.1.1: no headers in a Request-URI.
+        if uri.headers().is_some() {
+            return Err(Fault::bad("Headers in the Request-URI"));
+        }
+        let hops = self.max_forwards()?;
+        if hops.is_some_and(|it| it > 255) {
+            return Err(Fault::bad("Malformed Max-Forwards"));
+        }
+        if !is_ours(self.version()) {
+            return Err(Fault::new(505));
+        }
+        taken(self.method())?;
+        if named != self.method() {
+            return Err(Fault::bad("CSeq Names Another Method"));
+        }
+        if !uri.is_sip() {
+            return Err(Fault::new(416));
+        }
+        // RFC 3261, 11: an OPTIONS may ask just this far.
+        if hops == Some(0) && self.method() != Method::Options {
+            return Err(Fault::new(483));
+        }
+        Ok(())
+    }
+
+    fn mandatory(&self) -> Result<(), Fault> {
+        let via = self.via()?;
+        if self.list(Name::Via).count() > limits::SIP_VIAS_MAX {
+            return Err(Fault::bad("Too Many Vias"));
+        }
+        let (from, to) = (self.from()?, self.to()?);
+        from.uri()?;
+        to.uri()?;
+        let keys = [via.branch(), from.tag(), to.tag(), Some(self.call_id()?.as_bytes())];
+        if keys.into_iter().flatten().any(|it| it.len() > limits::SIP_KEY_BYTES_MAX) {
+            return Err(Fault::bad("Call-ID, Tag or Branch Too Long"));
+        }
+        Ok(())
+    }
+
+    /// RFC 3261, 7.3.1: only lists may be repeated.
+    fn single(&self) -> Result<(), Fault> {
+        const SINGLE: [(Name, &str); 8] = [
+            (Name::From, "Several From"),
+            (Name::To, "Several To"),
+            (Name::CallId, "Several Call-ID"),
+            (Name::CSeq, "Several CSeq"),
+            (Name::MaxForwards, "Several Max-Forwards"),
+            (Name::Event, "Several Event"),
+            (Name::Expires, "Several Expires"),
+            (Name::ContentType, "Several Content-Type"),
+        ];
+        for (name, reason) in SINGLE {
+            if self.headers(name).nth(1).is_some() {
+                return Err(Fault::bad(reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// RFC 3261, 7.1: compared without case.
+fn is_ours(version: &[u8]) -> bool {
+    version.eq_ignore_ascii_case(b"SIP/2.0")
+}
+
+/// RFC 3261, 8.2.1: a method that is not known is 501, one that is but not here is 405.
+fn taken(method: Method<'_>) -> Result<(), Fault> {
+    match method {
+        Method::Invite
+        | Method::Ack
+        | Method::Bye
+        | Method::Cancel
+        | Method::Options
+        | Method::Message
+        | Method::Subscribe
+        | Method::Notify
+        | Method::Benotify
+        | Method::Info => Ok(()),
+        Method::Register | Method::Refer | Method::Update | Method::Prack | Method::Publish => {
+            Err(Fault::new(405).with("Allow", ALLOW))
+        }
+        Method::Service | Method::Other(_) => Err(Fault::new(501).with("Allow", ALLOW)),
+    }
+}

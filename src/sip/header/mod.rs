@@ -1,0 +1,234 @@
+//! Values of headers, read when somebody asks (RFC 3261, 20, 25.1).
+//!
+//! Each view borrows the frame and keeps the whole value beside its parts, so that it can be echoed as
+//! it came. Names of parameters are compared without case and found wherever they stand; escapes in
+//! quoted strings are **not** undone, except by `Params::text`.
+
+mod media;
+mod via;
+
+use std::borrow::Cow;
+
+pub use media::{Event, MediaType, State, SubscriptionState};
+pub use via::Via;
+
+use crate::sip::{
+    chars,
+    fault::Fault,
+    uri::{self, Uri},
+};
+
+/// A name and an address: From, To, Contact, Route and their like (RFC 3261, 20.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameAddr<'a> {
+    /// The name to show, without its quotes; perhaps empty, perhaps not UTF-8.
+    pub display: &'a [u8],
+    /// The address, without its brackets.
+    pub uri: &'a [u8],
+    /// What stands behind the address: these are of the header, never of the URI.
+    pub params: Params<'a>,
+    value: &'a [u8],
+}
+
+impl<'a> NameAddr<'a> {
+    /// Reads one value, which may be folded.
+    pub fn parse(value: &'a [u8]) -> Result<Self, Fault> {
+        let value = chars::trim(value);
+        let (display, rest) = match value.first() {
+            Some(b'"') => {
+                let end = chars::quoted_end(value).ok_or(OPEN_QUOTE)?;
+                let name = value.get(1..end - 1).unwrap_or_default();
+                // RFC 4475, 3.1.1.6: no blank is needed before the bracket.
+                let rest = chars::trim_start(chars::skip(value, end));
+                (name, rest.strip_prefix(b"<").ok_or(BAD_ADDRESS)?)
+            }
+            _ => match chars::split_once(value, b'<') {
+                Some((name, rest)) => (unquoted(name)?, rest),
+                None => return Self::bare(value),
+            },
+        };
+        let (uri, rest) = chars::split_once(rest, b'>').ok_or(BAD_ADDRESS)?;
+        if !uri::is_possible(uri) {
+            return Err(BAD_ADDRESS);
+        }
+        Ok(Self { display, uri, params: Params::parse(rest)?, value })
+    }
+
+    /// Without brackets all parameters are the header's (RFC 3261, 20).
+    fn bare(value: &'a [u8]) -> Result<Self, Fault> {
+        let end = memchr::memchr(b';', value).unwrap_or(value.len());
+        let uri = chars::trim(value.get(..end).unwrap_or_default());
+        // RFC 3261, 20: a URI with a comma or a question mark needs them.
+        if !uri::is_possible(uri) || memchr::memchr2(b',', b'?', uri).is_some() {
+            return Err(BAD_ADDRESS);
+        }
+        Ok(Self { display: b"", uri, params: Params::parse(chars::skip(value, end))?, value })
+    }
+
+    /// The address, read.
+    pub fn uri(&self) -> Result<Uri<'a>, Fault> {
+        Uri::parse(self.uri)
+    }
+
+    /// The name as it is shown: folds are one space, what was escaped is itself.
+    pub fn name(&self) -> Cow<'a, [u8]> {
+        unescape(self.display)
+    }
+
+    /// The tag of From and To.
+    pub fn tag(&self) -> Option<&'a [u8]> {
+        self.param("tag").flatten().filter(|it| !it.is_empty())
+    }
+
+    /// A parameter of the header: none if it is absent, perhaps without a value.
+    pub fn param(&self, name: &str) -> Option<Option<&'a [u8]>> {
+        self.params.get(name)
+    }
+
+    /// The whole value as it came, parameters behind the bracket included.
+    pub fn value(&self) -> &'a [u8] {
+        self.value
+    }
+}
+
+/// A name without quotes is tokens; Microsoft and others write more, and what separates is refused.
+fn unquoted(name: &[u8]) -> Result<&[u8], Fault> {
+    let name = chars::trim(name);
+    let bad = |it: &u8| {
+        matches!(it, b',' | b';' | b':' | b'"' | b'>' | 0x7F)
+            || (*it < b' ' && !chars::is_blank(*it))
+    };
+    if name.iter().any(bad) { Err(BAD_ADDRESS) } else { Ok(name) }
+}
+
+fn unescape(text: &[u8]) -> Cow<'_, [u8]> {
+    let line = chars::unfold(text);
+    if memchr::memchr(b'\\', &line).is_none() {
+        return line;
+    }
+    let mut plain = Vec::with_capacity(line.len());
+    let mut octets = line.iter();
+    while let Some(octet) = octets.next() {
+        plain.push(if *octet == b'\\' { *octets.next().unwrap_or(&b'\\') } else { *octet });
+    }
+    Cow::Owned(plain)
+}
+
+/// Parameters behind a value, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Params<'a>(&'a [u8]);
+
+impl<'a> Params<'a> {
+    /// Reads what stands behind a value: nothing, or `;` and a parameter, again and again.
+    pub(super) fn parse(text: &'a [u8]) -> Result<Self, Fault> {
+        let text = chars::trim(text);
+        let params = Self(text);
+        if !text.is_empty() && text.first() != Some(&b';') {
+            return Err(BAD_PARAMETER);
+        }
+        for (name, value) in params.iter() {
+            if !chars::token(name) || !value.is_none_or(is_value) {
+                return Err(BAD_PARAMETER);
+            }
+        }
+        Ok(params)
+    }
+
+    /// Names and values; quotes are part of a value.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        let mut rest = self.0.strip_prefix(b";");
+        std::iter::from_fn(move || {
+            let (one, behind) = chars::cut(rest?, b';');
+            rest = behind;
+            Some(match chars::split_once(one, b'=') {
+                Some((name, value)) => (chars::trim(name), Some(chars::trim(value))),
+                None => (chars::trim(one), None),
+            })
+        })
+    }
+
+    /// A parameter: none if it is absent, perhaps without a value. Quotes of the value are cut off.
+    pub fn get(self, name: &str) -> Option<Option<&'a [u8]>> {
+        let (_, value) = self.iter().find(|it| it.0.eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(value.map(unquote))
+    }
+
+    /// A parameter's value without quotes and escapes.
+    pub fn text(self, name: &str) -> Option<Cow<'a, [u8]>> {
+        self.get(name).flatten().map(unescape)
+    }
+
+    /// As they came, the first `;` included.
+    pub const fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+/// A value is a token, a host or a quoted string (RFC 3261, 25.1); base64 and colons pass too.
+fn is_value(value: &[u8]) -> bool {
+    match value.first() {
+        Some(b'"') => chars::quoted_end(value) == Some(value.len()),
+        _ => !value.iter().any(|it| *it <= b' ' || matches!(it, b'"' | b'<' | b'>' | b',' | 0x7F)),
+    }
+}
+
+fn unquote(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
+}
+
+const OPEN_QUOTE: Fault = Fault::bad("Quote Never Closed");
+const BAD_ADDRESS: Fault = Fault::bad("Malformed Address");
+const BAD_PARAMETER: Fault = Fault::bad("Malformed Parameter");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &str) -> NameAddr<'_> {
+        NameAddr::parse(value.as_bytes()).expect(value)
+    }
+
+    #[test]
+    fn names_addresses_and_parameters_are_kept_apart() {
+        let it = read("\"J, \\\"R\\\" <x>\"<sip:a@b;opaque=user:epid:Q;gruu>;epid=78;TAG=a1");
+        assert_eq!(it.display, br#"J, \"R\" <x>"#);
+        assert_eq!(&*it.name(), br#"J, "R" <x>"#);
+        assert_eq!(it.uri, b"sip:a@b;opaque=user:epid:Q;gruu");
+        assert_eq!((it.tag(), it.param("epid")), (Some(&b"a1"[..]), Some(Some(&b"78"[..]))));
+        assert_eq!(it.param("gruu"), None, "of the URI");
+        let it = read("sip:a@b ;\r\n  tag = x9;lr");
+        assert_eq!(
+            (it.uri, it.tag(), it.param("lr")),
+            (&b"sip:a@b"[..], Some(&b"x9"[..]), Some(None))
+        );
+        let it = read("caller one<sip:a@b>");
+        assert_eq!((it.display, it.tag()), (&b"caller one"[..], None));
+        assert_eq!(read("<http://x/?a,b>;tag=").tag(), None);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for bad in [
+            "",
+            "\"never closed <sip:a@b>",
+            "\"name\" sip:a@b",
+            "Bell, Alexander <sip:a@b>",
+            "< sip:a@b >",
+            "<sip:a@b",
+            "<sip:a@b>>",
+            "<sip:a@b>;;",
+            "<sip:a@b>;tag=\"open",
+            "<sip:a@b> x",
+            "<sip:a@b>,<sip:c@d>",
+            "sip:a@b?Route=x",
+            "sip:a@b,sip:c@d",
+            "a@b",
+            "<>",
+        ] {
+            assert!(NameAddr::parse(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Where everything is in one message (RFC 3261, 7), found in one pass.
+//!
+//! `Index` holds ranges and is used again for the next message, so that reading one allocates nothing.
+//! Hardly anything is refused here: what a message must hold is judged by `Message::check`, so that even
+//! a bad request can be answered with what there is of it (RFC 4475, 3.3.1).
+//! Values are **not** read before somebody asks.
+
+use crate::{
+    limits,
+    sip::{
+        chars,
+        fault::Fault,
+        header::{Event, MediaType, NameAddr, SubscriptionState, Via},
+        method::Method,
+        name::Name,
+    },
+};
+
+/// Scratch for the places of headers.
+#[derive(Debug, Default)]
+pub struct Index {
+    lines: Vec<Line>,
+}
+
+/// One header field, with the lines that continue it.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    name: Name,
+    start: u32,
+    colon: u32,
+    end: u32,
+}
+
+/// One message: the octets, and where the headers are.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    frame: &'a [u8],
+    head: usize,
+    lines: &'a [Line],
+    start: Start<'a>,
+    /// What was wrong already with the lines.
+    pub(super) broken: Option<(u16, &'static str)>,
+}
+
+/// The first line.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start<'a> {
+    Request { method: &'a [u8], uri: &'a [u8], version: &'a [u8] },
+    Response { version: &'a [u8], status: u16, reason: &'a [u8] },
+}
+
+impl Index {
+    /// Reads the start line and the places of the headers of one framed message.
+    ///
+    /// Fails only where nothing could be answered: there is no first line. All else that is wrong with the
+    /// lines is told by `Message::check`.
+    pub fn read<'a>(&'a mut self, frame: &'a [u8]) -> Result<Message<'a>, Fault> {
+        if frame.len() > u32::MAX as usize {
+            return Err(Fault::new(513));
+        }
+        self.lines.clear();
+        let mut reading = Reading { frame, first: None, line: 0, broken: None };
+        let mut head = frame.len();
+        for at in memchr::memchr_iter(b'\n', frame) {
+            if reading.end_of_line(at, &mut self.lines) {
+                head = at + 1;
+                break;
+            }
+        }
+        let text = frame.get(..head).unwrap_or_default();
+        // Each line ended in CR LF; any further CR is in one.
+        if memchr::memchr_iter(b'\r', text).count() != memchr::memchr_iter(b'\n', text).count() {
+            reading.broken.get_or_insert((400, "Bare CR or LF"));
+        }
+        let first = reading.first.ok_or(Fault::bad("No Start Line"))?;
+        let (start, sound) = Start::read(first);
+        let broken = if sound { reading.broken } else { Some((400, "Malformed Start Line")) };
+        Ok(Message { frame, head, lines: &self.lines, start, broken })
+    }
+}
+
+/// One pass over the lines.
+struct Reading<'a> {
+    frame: &'a [u8],
+    first: Option<&'a [u8]>,
+    /// Where the line began that is being read.
+    line: usize,
+    broken: Option<(u16, &'static str)>,
+}
+
+impl Reading<'_> {
+    /// Takes the line that ends with the LF at `at`; true: it was the empty one.
+    fn end_of_line(&mut self, at: usize, lines: &mut Vec<Line>) -> bool {
+        let whole = self.frame.get(self.line..at).unwrap_or_default();
+        let (begin, text) = (self.line, whole.strip_suffix(b"\r").unwrap_or(whole));
+        if text.len() == whole.len() {
+            self.broken.get_or_insert((400, "Bare CR or LF"));
+        }
+        self.line = at + 1;
+        let Some(octet) = text.first() else { return self.first.is_some() };
+        let end = begin + text.len();
+        if self.first.is_none() {
+            self.first = Some(text);
+        } else if matches!(octet, b' ' | b'\t') {
+            // RFC 3261, 7.3.1: it continues the line before.
+            match lines.last_mut() {
+                Some(last) => last.end = end as u32,
+                None => _ = self.broken.get_or_insert((400, "Malformed Header")),
+            }
+        } else if lines.len() >= limits::SIP_HEADERS_MAX {
+            self.broken.get_or_insert((513, "Too Many Headers"));
+        } else if let Some(length) = memchr::memchr(b':', text) {
+            let mut name = text.get(..length).unwrap_or_default();
+            while let [rest @ .., b' ' | b'\t'] = name {
+                name = rest;
+            }
+            let known = Name::new(name);
+            if known == Name::Other && !chars::token(name) {
+                self.broken.get_or_insert((400, "Malformed Header"));
+            }
+            let (start, colon, end) = (begin as u32, (begin + length) as u32, end as u32);
+            lines.push(Line { name: known, start, colon, end });
+        } else {
+            self.broken.get_or_insert((400, "Malformed Header"));
+        }
+        false
+    }
+}
+
+impl<'a> Start<'a> {
+    /// Reads the first line; false: as much of it as could be read, which is malformed.
+    fn read(line: &'a [u8]) -> (Self, bool) {
+        let (first, rest) = chars::split_once(line, b' ').unwrap_or((line, b""));
+        let (second, third) = chars::split_once(rest, b' ').unwrap_or((rest, b""));
+        if first.get(..4).is_some_and(|it| it.eq_ignore_ascii_case(b"SIP/")) {
+            let status = chars::number(second).filter(|it| (100..700).contains(it));
+            let sound = status.is_some() && second.len() == 3 && is_version(first);
+            let status = status.unwrap_or_default() as u16;
+            return (Self::Response { version: first, status, reason: third }, sound);
+        }
+        // RFC 3261, 7.1: one space between, none before or behind, none in the URI.
+        let sound = chars::token(first) && is_version(third) && !second.is_empty();
+        (Self::Request { method: first, uri: second, version: third }, sound)
+    }
+}
+
+/// `SIP/` and two numbers, whichever: another version is another fault.
+fn is_version(text: &[u8]) -> bool {
+    let Some((name, numbers)) = chars::split_once(text, b'/') else { return false };
+    let Some((major, minor)) = chars::split_once(numbers, b'.') else { return false };
+    name.eq_ignore_ascii_case(b"SIP")
+        && chars::number(major).is_some()
+        && chars::number(minor).is_some()
+}
+
+impl<'a> Message<'a> {
+    /// All its octets.
+    pub const fn frame(&self) -> &'a [u8] {
+        self.frame
+    }
+
+    /// What stands behind the empty line.
+    pub fn body(&self) -> &'a [u8] {
+        chars::skip(self.frame, self.head)
+    }
+
+    /// A request, or a response.
+    pub const fn is_request(&self) -> bool {
+        matches!(self.start, Start::Request { .. })
+    }
+
+    /// Of a response, the method that CSeq names.
+    pub fn method(&self) -> Method<'a> {
+        match self.start {
+            Start::Request { method, .. } => Method::new(method),
+            Start::Response { .. } => self.cseq().map_or(Method::Other(b""), |it| it.1),
+        }
+    }
+
+    /// The Request-URI; empty for a response.
+    pub const fn uri(&self) -> &'a [u8] {
+        match self.start {
+            Start::Request { uri, .. } => uri,
+            Start::Response { .. } => b"",
+        }
+    }
+
+    /// The status of a response; 0 for a request.
+    pub const fn status(&self) -> u16 {
+        match self.start {
+            Start::Request { .. } => 0,
+            Start::Response { status, .. } => status,
+        }
+    }
+
+    /// The phrase of a response as it came, perhaps empty, perhaps not UTF-8.
+    pub const fn reason(&self) -> &'a [u8] {
+        match self.start {
+            Start::Request { .. } => b"",
+            Start::Response { reason, .. } => reason,
+        }
+    }
+
+    /// `SIP/2.0`, or what stands there instead.
+    pub const fn version(&self) -> &'a [u8] {
+        match self.start {
+            Start::Request { version, .. } | Start::Response { version, .. } => version,
+        }
+    }
+
+    /// The value of the first header of this name, without blanks around it; folds are kept.
+    pub fn header(&self, name: Name) -> Option<&'a [u8]> {
+        self.headers(name).next()
+    }
+
+    /// The values of all headers of this name, one per header.
+    pub fn headers(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let frame = self.frame;
+        self.lines.iter().filter(move |it| it.name == name).map(move |it| it.value(frame))
+    }
+
+    /// All values of a list header: of all its lines, cut at commas outside quotes and brackets.
+    pub fn list(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.headers(name).flat_map(|it| {
+            let mut rest = Some(it);
+            std::iter::from_fn(move || {
+                let (one, behind) = chars::cut(rest?, b',');
+                rest = behind;
+                Some(chars::trim(one))
+            })
+            .filter(|it| !it.is_empty())
+        })
+    }
+
+    /// The values of a header that `Name` does not list, in any case.
+    pub fn other(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.all().filter(move |it| it.0.eq_ignore_ascii_case(name.as_bytes())).map(|it| it.1)
+    }
+
+    /// All headers as they came: names, and values without blanks around them.
+    pub fn all(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let frame = self.frame;
+        self.lines.iter().map(move |it| (it.name(frame), it.value(frame)))
+    }
+
+    /// The top Via: where the answer goes.
+    pub fn via(&self) -> Result<Via<'a>, Fault> {
+        Via::parse(self.list(Name::Via).next().ok_or(Fault::bad("Missing Via"))?)
+    }
+
+    /// Who asks.
+    pub fn from(&self) -> Result<NameAddr<'a>, Fault> {
+        NameAddr::parse(self.header(Name::From).ok_or(Fault::bad("Missing From"))?)
+    }
+
+    /// Who is asked.
+    pub fn to(&self) -> Result<NameAddr<'a>, Fault> {
+        NameAddr::parse(self.header(Name::To).ok_or(Fault::bad("Missing To"))?)
+    }
+
+    /// The Call-ID, whatever characters it has; one that is no text is refused.
+    pub fn call_id(&self) -> Result<&'a str, Fault> {
+        let value = self.header(Name::CallId).ok_or(Fault::bad("Missing Call-ID"))?;
+        let text = std::str::from_utf8(value).ok().filter(|it| !it.is_empty());
+        text.filter(|it| !it.bytes().any(|it| it <= b' ' || it == 0x7F))
+            .ok_or(Fault::bad("Malformed Call-ID"))
+    }
+
+    /// The number and the method of CSeq. RFC 3261, 8.1.1.5: the number is less than 2^31.
+    pub fn cseq(&self) -> Result<(u32, Method<'a>), Fault> {
+        let value = self.header(Name::CSeq).ok_or(Fault::bad("Missing CSeq"))?;
+        let end = value.iter().position(|it| chars::is_blank(*it)).unwrap_or(value.len());
+        let number = chars::number(value.get(..end).unwrap_or_default());
+        let number = number.filter(|it| *it < 1 << 31).ok_or(Fault::bad("Malformed CSeq"))?;
+        let method = chars::trim(chars::skip(value, end));
+        if !chars::token(method) {
+            return Err(Fault::bad("Malformed CSeq"));
+        }
+        Ok((number as u32, Method::new(method)))
+    }
+
+    /// The first Contact; none too for `*`.
+    pub fn contact(&self) -> Result<Option<NameAddr<'a>>, Fault> {
+        let first = self.list(Name::Contact).next().filter(|it| *it != b"*");
+        first.map(NameAddr::parse).transpose()
+    }
+
+    /// How many hops are left.
+    pub fn max_forwards(&self) -> Result<Option<u32>, Fault> {
+        self.seconds(Name::MaxForwards, Fault::bad("Malformed Max-Forwards"))
+    }
+
+    /// Seconds; too many of them are the most there can be.
+    pub fn expires(&self) -> Result<Option<u32>, Fault> {
+        self.seconds(Name::Expires, Fault::bad("Malformed Expires"))
+    }
+
+    /// Seconds that the refuser of an Expires would take.
+    pub fn min_expires(&self) -> Result<Option<u32>, Fault> {
+        self.seconds(Name::MinExpires, Fault::bad("Malformed Min-Expires"))
+    }
+
+    /// Seconds, whatever comment or parameter follows (RFC 3261, 20.33).
+    pub fn retry_after(&self) -> Option<u32> {
+        let value = self.header(Name::RetryAfter)?;
+        let end = value.iter().position(|it| !it.is_ascii_digit()).unwrap_or(value.len());
+        Some(u32::try_from(chars::number(value.get(..end)?)?).unwrap_or(u32::MAX))
+    }
+
+    fn seconds(&self, name: Name, fault: Fault) -> Result<Option<u32>, Fault> {
+        let Some(value) = self.header(name) else { return Ok(None) };
+        let seconds = chars::number(value).ok_or(fault)?;
+        Ok(Some(u32::try_from(seconds).unwrap_or(u32::MAX)))
+    }
+
+    /// The event package; none too where it is malformed.
+    pub fn event(&self) -> Option<Event<'a>> {
+        Event::parse(self.header(Name::Event)?)
+    }
+
+    /// The type of the body; none too where it is malformed.
+    pub fn content_type(&self) -> Option<MediaType<'a>> {
+        MediaType::parse(self.header(Name::ContentType)?)
+    }
+
+    /// What a notifier says; none too where it is malformed.
+    pub fn subscription_state(&self) -> Option<SubscriptionState<'a>> {
+        SubscriptionState::parse(self.header(Name::SubscriptionState)?)
+    }
+
+    /// Whether a list header (Require, Supported, Allow and the like) has this token, in any case.
+    pub fn has_token(&self, name: Name, token: &str) -> bool {
+        self.list(name).any(|it| it.eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+impl Line {
+    fn name<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        chars::trim(frame.get(self.start as usize..self.colon as usize).unwrap_or_default())
+    }
+
+    fn value<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
+        chars::trim(frame.get(self.colon as usize + 1..self.end as usize).unwrap_or_default())
+    }
+}

@@ -1,0 +1,25 @@
+//! The SIP wire: octets to messages and back (RFC 3261, 7, 18.3, 25).
+//!
+//! In reading order: `frame` cuts a stream or a datagram into messages; `message` says in one pass
+//! where the headers of one are; `header` and `uri` read a value when somebody asks for it; `check`
+//! judges what every request must hold; `write` writes what is our own and what is echoed. Knows
+//! **no** users, no connections and no time.
+
+mod chars;
+mod check;
+pub mod fault;
+pub mod frame;
+pub mod header;
+pub mod message;
+pub mod method;
+pub mod name;
+pub mod uri;
+pub mod write;
+
+pub use chars::unfold;
+pub use fault::Fault;
+pub use header::{NameAddr, Params, Via};
+pub use message::{Index, Message};
+pub use method::Method;
+pub use name::Name;
+pub use uri::Uri;

@@ -1,0 +1,148 @@
+//! Writes messages (RFC 3261, 7, 8.2.6).
+//!
+//! What is echoed goes out octet for octet; only what could end a line can't pass: CR, LF and NUL become
+//! blanks, so a fold becomes blanks too (RFC 3261, 7.3.1 allows it, and we never fold). Names and values
+//! are otherwise the caller's. Via of our own is **not** written here: `insert_via` puts it in.
+
+use crate::sip::{chars, fault::Fault, message::Message, name::Name};
+
+pub use crate::sip::{check::ALLOW, fault::reason};
+
+/// A message that is being written; `body` or `end` finishes it.
+#[derive(Debug)]
+#[must_use = "a message without its end is none"]
+pub struct Writer<'o> {
+    out: &'o mut Vec<u8>,
+}
+
+/// Begins a request: its start line only.
+pub fn request<'o>(method: &str, uri: &[u8], out: &'o mut Vec<u8>) -> Writer<'o> {
+    one_line(method.as_bytes(), out);
+    out.push(b' ');
+    one_line(uri, out);
+    out.extend_from_slice(b" SIP/2.0\r\n");
+    Writer { out }
+}
+
+/// Begins a response: status line, and the Vias, From, To, Call-ID and CSeq of the request as they came
+/// (RFC 3261, 8.2.6.2). To gets the tag if it has none. What a bad request lacks is left out.
+pub fn response<'o>(
+    request: &Message<'_>,
+    status: u16,
+    reason: &str,
+    to_tag: Option<&str>,
+    out: &'o mut Vec<u8>,
+) -> Writer<'o> {
+    out.extend_from_slice(b"SIP/2.0 ");
+    digits(u64::from(status), out);
+    out.push(b' ');
+    one_line(reason.as_bytes(), out);
+    out.extend_from_slice(b"\r\n");
+    let mut writer = Writer { out }.each("Via", request.headers(Name::Via));
+    if let Some(from) = request.header(Name::From) {
+        writer = writer.header("From", from);
+    }
+    if let Some(to) = request.header(Name::To) {
+        // A To that can't be read may have a tag that nobody sees: it goes back as it came.
+        let tag = to_tag.filter(|_| request.to().is_ok_and(|it| it.tag().is_none()));
+        writer = writer.tagged("To", to, tag);
+    }
+    if let Some(call_id) = request.header(Name::CallId) {
+        writer = writer.header("Call-ID", call_id);
+    }
+    if let Some(cseq) = request.header(Name::CSeq) {
+        writer = writer.header("CSeq", cseq);
+    }
+    writer
+}
+
+/// The whole response that says what is wrong with a request.
+pub fn refusal(request: &Message<'_>, fault: &Fault, to_tag: Option<&str>, out: &mut Vec<u8>) {
+    let mut writer = response(request, fault.status, fault.reason, to_tag, out);
+    for (name, value) in &fault.extra {
+        writer = writer.header(name, value.as_bytes());
+    }
+    writer.end();
+}
+
+/// The request with one more Via, as its first header.
+pub fn insert_via(request: &[u8], via: &[u8], out: &mut Vec<u8>) {
+    let end = memchr::memchr(b'\n', request).map_or(request.len(), |it| it + 1);
+    let (start, rest) = request.split_at(end);
+    out.reserve(request.len() + via.len() + 7);
+    out.extend_from_slice(start);
+    Writer { out }.each("Via", std::iter::once(via)).out.extend_from_slice(rest);
+}
+
+impl Writer<'_> {
+    /// One header.
+    pub fn header(self, name: &str, value: &[u8]) -> Self {
+        self.tagged(name, value, None)
+    }
+
+    /// A header per value: Route, Record-Route and what else is repeated, each value whole.
+    pub fn each<'v>(mut self, name: &str, values: impl Iterator<Item = &'v [u8]>) -> Self {
+        for value in values {
+            self = self.header(name, value);
+        }
+        self
+    }
+
+    /// One header with the tag behind it that From and To have.
+    pub fn tagged(self, name: &str, value: &[u8], tag: Option<&str>) -> Self {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        one_line(value, self.out);
+        if let Some(tag) = tag {
+            self.out.extend_from_slice(b";tag=");
+            one_line(tag.as_bytes(), self.out);
+        }
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// One header with a number.
+    pub fn uint(self, name: &str, value: u64) -> Self {
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        digits(value, self.out);
+        self.out.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Ends the message with a body of this type.
+    pub fn body(self, media_type: &str, body: &[u8]) {
+        let writer = self.header("Content-Type", media_type.as_bytes());
+        let writer = writer.uint("Content-Length", body.len() as u64);
+        writer.out.extend_from_slice(b"\r\n");
+        writer.out.extend_from_slice(body);
+    }
+
+    /// Ends the message without a body.
+    pub fn end(self) {
+        self.uint("Content-Length", 0).out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// Octets that stay within their line.
+fn one_line(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr3(b'\r', b'\n', b'\0', rest) {
+        out.extend_from_slice(rest.get(..at).unwrap_or_default());
+        out.push(b' ');
+        rest = chars::skip(rest, at + 1);
+    }
+    out.extend_from_slice(rest);
+}
+
+fn digits(mut number: u64, out: &mut Vec<u8>) {
+    let begin = out.len();
+    loop {
+        out.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.get_mut(begin..).unwrap_or_default().reverse();
+}
