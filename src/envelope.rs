@@ -65,6 +65,19 @@ impl Origin {
         (self.shard == Self::STORED).then_some(Key { index: self.stream, generation: self.number })
     }
 
+    /// The stream of messages that a SIP partner sent: their outcomes are what it is answered.
+    const GATEWAY: u32 = u32::MAX;
+
+    /// Of a message that a SIP partner waits for; `number` names it on the shard that took it.
+    pub fn of_gateway(shard: u16, number: u32) -> Self {
+        Self { shard, kind: Kind::Message, stream: Self::GATEWAY, number }
+    }
+
+    /// The number that [`Origin::of_gateway`] gave it.
+    pub fn gateway(self) -> Option<u32> {
+        (self.stream == Self::GATEWAY && self.shard != Self::STORED).then_some(self.number)
+    }
+
     /// Of a sender that does not count what was handled.
     pub fn plain(shard: u16, kind: Kind) -> Self {
         Self { shard, kind, stream: 0, number: 0 }

@@ -41,6 +41,8 @@ pub mod route;
 
 // Floor 4: parties. A local user's home; a remote domain.
 #[forbid(unsafe_code)]
+pub mod gateway;
+#[forbid(unsafe_code)]
 pub mod home;
 #[forbid(unsafe_code)]
 pub mod peer;

@@ -231,6 +231,13 @@ pub const PAIRS_UNPROVEN_MAX: usize = 4;
 /// Verifications that wait for one authoritative server.
 pub const VERIFIES_PER_WAY_MAX: usize = 256;
 
+// SIP dialogs.
+
+/// Dialogs of a shard's users with partners: some 1 KiB each.
+pub const SIP_DIALOGS_MAX: usize = 200_000;
+/// Requests of a shard that wait for the dialogs of before a restart to be loaded.
+pub const SIP_RESTORING_MAX: usize = 4_096;
+
 // net: the pump, the mesh and the lanes.
 
 /// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn.

@@ -24,7 +24,7 @@ mod prepare;
 mod tests;
 
 pub use escape::{escape_local, unescape_local};
-pub use prepare::{prepare_domain, prepare_local, prepare_resource};
+pub use prepare::{escape_mapped, prepare_domain, prepare_local, prepare_resource};
 
 /// Raised when any address may change its normal form: hashes, and so homes, move with it.
 pub const NORMAL_FORM_VERSION: u32 = 1;

@@ -12,6 +12,7 @@ use idna::uts46::{AsciiDenyList, DnsLength, Hyphens, Uts46};
 use stringprep::tables;
 use unicode_normalization::UnicodeNormalization;
 
+use super::escape::escape_local;
 use super::{AddressRef, Malformed};
 
 // RFC 7622, 3.1: each part has at most 1,023 octets.
@@ -225,6 +226,24 @@ fn is_number(label: &str) -> bool {
     let hexadecimal = label.strip_prefix("0x");
     label.bytes().all(|byte| byte.is_ascii_digit())
         || hexadecimal.is_some_and(|it| it.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A name of elsewhere as a local part: mapped and normalised first, then escaped (XEP-0106, 4.2),
+/// since a character may only become one that is escaped by normalisation. `None` if it has no
+/// escaped form.
+pub fn escape_mapped(raw: &str) -> Option<String> {
+    if raw.len() > WHOLE_OCTETS_MAX {
+        return None;
+    }
+    let mut text = mapped(raw, true);
+    for _ in 0..3 {
+        let next = mapped(&text, true);
+        if next == text {
+            return escape_local(&text).map(Cow::into_owned);
+        }
+        text = next;
+    }
+    None
 }
 
 /// Maps and normalises until nothing changes any more, then checks. `None` if it is prohibited.

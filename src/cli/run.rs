@@ -20,9 +20,10 @@ use crate::control::store::Store;
 use crate::control::workers::Workers;
 use crate::control::{self, Ending, Setup, Socket};
 use crate::net::{self, Interface, Plan, Running, Unsent};
+use crate::policy::Transport;
 use crate::shard::Shard;
 use crate::shard::kernel::{Seeds, ShardId};
-use crate::shard::settings::Settings;
+use crate::shard::settings::{Party, Settings};
 
 /// Runs until it is told to stop.
 pub(super) fn run(path: &Path, while_stdin: bool) -> Exit {
@@ -117,9 +118,13 @@ fn prepare_state(loaded: &Loaded) -> Result<(), String> {
 }
 
 fn plan(loaded: &Loaded) -> Plan {
+    let listeners = loaded.settings.listeners.iter().enumerate();
+    let datagrams =
+        listeners.filter(|(_, it)| it.party == Party::Sip(Transport::Udp)).map(|(place, _)| place);
     Plan {
         shards: loaded.settings.shards,
         listeners: loaded.addresses.clone(),
+        datagrams: datagrams.collect(),
         interface: match loaded.node.pump {
             Pump::Auto => Interface::Auto,
             Pump::Ring => Interface::Ring,

@@ -6,6 +6,7 @@ use crate::envelope::Kind;
 use crate::shard::account::Account;
 use crate::shard::kernel::NetCounters;
 use crate::shard::report::Figure;
+use crate::shard::sip::SipCounters;
 use crate::xmpp::fault::{StanzaFault, StreamFault};
 use crate::xmpp::sasl::SaslFault;
 
@@ -78,6 +79,7 @@ pub(crate) struct Counters {
     pub(crate) held: u64,
     pub(crate) held_replaced: u64,
     pub(crate) held_lost: u64,
+    pub(crate) sip: SipCounters,
     pub(crate) stream_faults: Vec<u64>,
     pub(crate) stanza_faults: Vec<u64>,
     pub(crate) sasl_faults: Vec<u64>,
@@ -153,6 +155,7 @@ impl Default for Counters {
             held: 0,
             held_replaced: 0,
             held_lost: 0,
+            sip: SipCounters::default(),
             stream_faults: vec![0; StreamFault::ALL.len()],
             stanza_faults: vec![0; StanzaFault::ALL.len()],
             sasl_faults: vec![0; SaslFault::ALL.len()],
@@ -179,6 +182,7 @@ impl Counters {
             }
         }
         out.extend(self.plain().map(|(name, value)| (name, Vec::new(), value)));
+        out.extend(self.sip.figures().map(|(name, value)| (name, Vec::new(), value)));
         out.extend(net.figures().map(|(name, value)| (name, Vec::new(), value)));
         for (fault, value) in StreamFault::ALL.iter().zip(&self.stream_faults) {
             out.push(("tandem_stream_errors_total", vec![("reason", fault.name())], *value));

@@ -195,9 +195,13 @@ impl Shard {
 
     /// To another domain, through the shard that owns the way there.
     fn route_out(&mut self, carry: &Carry<'_>) {
-        if !self.settings.policy.verdict(carry.to.domain()).0.allow {
+        let rule = self.settings.policy.verdict(carry.to.domain()).0;
+        if !rule.allow {
             self.counters.policy_denied += 1;
             return self.bounce(carry, StanzaFault::NotAllowed);
+        }
+        if rule.protocol.sip().is_some() {
+            return self.route_to_sip(carry);
         }
         let owner = ShardId(shard_of_domain(carry.to.domain(), self.settings.shards));
         if owner == self.id {
@@ -207,6 +211,16 @@ impl Shard {
                 Err(_) => self.bounce(carry, StanzaFault::NotAcceptable),
             }
         } else if self.posts.stanza(owner, Record::Outbound, carry, true).is_err() {
+            self.bounce(carry, StanzaFault::NotAcceptable);
+        }
+    }
+
+    /// To a SIP domain: the dialogs are the sender's, so his home shard speaks.
+    fn route_to_sip(&mut self, carry: &Carry<'_>) {
+        let home = ShardId(shard_of(carry.from.slot(), self.settings.shards));
+        if home == self.id {
+            self.sip_stanza(carry);
+        } else if self.posts.stanza(home, Record::Gateway, carry, false).is_err() {
             self.bounce(carry, StanzaFault::NotAcceptable);
         }
     }
@@ -323,6 +337,7 @@ impl Shard {
             outcomes: &mut self.outcomes,
             handled: &mut self.handled,
             delivered: &mut self.rows.delivered,
+            gateway: &mut self.sip.handled,
             shard: self.id,
             unconfirmed,
         }
@@ -351,6 +366,7 @@ impl Shard {
                 outcomes: &mut self.outcomes,
                 handled: &mut self.handled,
                 delivered: &mut self.rows.delivered,
+                gateway: &mut self.sip.handled,
                 shard: self.id,
                 unconfirmed,
             };
@@ -382,6 +398,8 @@ pub(super) struct Books<'a> {
     pub(super) handled: &'a mut Vec<Handled>,
     /// Stored messages that have arrived.
     pub(super) delivered: &'a mut Vec<Key>,
+    /// Messages for whose outcome a SIP partner waits.
+    pub(super) gateway: &'a mut Vec<(u32, Outcome)>,
     pub(super) shard: ShardId,
     /// The far end is a peer, which acknowledges nothing but by TCP.
     pub(super) unconfirmed: bool,
@@ -400,7 +418,9 @@ impl Books<'_> {
             self.delivered.push(row);
         } else if origin.shard == self.shard.0 {
             self.account.close(origin.kind, outcome, 1);
-            if origin.stream != 0 {
+            if let Some(number) = origin.gateway() {
+                self.gateway.push((number, outcome));
+            } else if origin.stream != 0 {
                 self.handled.push((origin.stream, origin.number));
             }
         } else if let Some(outcomes) = self.outcomes.get_mut(usize::from(origin.shard)) {

@@ -11,6 +11,7 @@ use std::fmt;
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
 use crate::home::Readiness;
+use crate::home::dialogs::{DialogChange, DialogKey, DialogRow};
 use crate::home::record::{Change, Fetch, Fetched, Record};
 use crate::limits::{
     GATE_BYTES_MAX, GATE_OWN_MIN, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORD_IDLE_TIME,
@@ -18,7 +19,7 @@ use crate::limits::{
 };
 use crate::shard::deliver::Carry;
 use crate::shard::kernel::{Answer, ConnId, Full, Question, Ticket, Unavailable};
-use crate::shard::{Request, Shard, Timer};
+use crate::shard::{Request, Shard, Timer, sip};
 use crate::stdx::{Bounded, Key, Map, Slab};
 use crate::time::Moment;
 use crate::xmpp::fault::StanzaFault;
@@ -41,6 +42,10 @@ pub(super) enum Job {
         after: After,
     },
     Fetch(Found),
+    /// Dialogs of SIP, of several users; who waits for them.
+    Keep(Vec<After>),
+    /// A page of the dialogs that were kept.
+    Dialogs,
 }
 
 /// Everything that waits at a user's gate.
@@ -248,6 +253,17 @@ impl Shard {
         self.ask_store(Job::Fetch(found), |ticket| Question::Fetch { ticket, user, what });
     }
 
+    /// Dialogs that are made, changed or over, in one commit.
+    pub(super) fn commit_dialogs(&mut self, changes: Vec<DialogChange>, afters: Vec<After>) {
+        self.counters.commits += 1;
+        self.ask_store(Job::Keep(afters), |ticket| Question::Keep { ticket, changes });
+    }
+
+    /// A page of the dialogs of all users, behind that key.
+    pub(super) fn load_dialogs(&mut self, after: Option<DialogKey>, count: u32) {
+        self.ask_store(Job::Dialogs, |ticket| Question::Dialogs { ticket, after, count });
+    }
+
     fn ask_store(&mut self, job: Job, question: impl FnOnce(Ticket) -> Question) {
         let key = match self.gates.jobs.insert(job) {
             Ok(key) => key,
@@ -268,6 +284,8 @@ impl Shard {
             Answer::Loaded { ticket, record } => (ticket, Stored::Loaded(record)),
             Answer::Committed { ticket, done } => (ticket, Stored::Committed(done)),
             Answer::Fetched { ticket, found } => (ticket, Stored::Fetched(found)),
+            Answer::Kept { ticket, done } => (ticket, Stored::Committed(done)),
+            Answer::Dialogs { ticket, rows } => (ticket, Stored::Dialogs(rows)),
             _ => return,
         };
         // A job whose time is up is gone, and a late answer is nobody's.
@@ -291,6 +309,8 @@ impl Shard {
                 self.job_failed(job);
             }
             (Job::Fetch(found), Stored::Fetched(what)) => found(self, what),
+            (Job::Keep(afters), Stored::Committed(done)) => sip::kept(self, afters, done),
+            (Job::Dialogs, Stored::Dialogs(rows)) => self.dialogs_loaded(rows),
             _ => debug_assert!(false, "an answer to another question"),
         }
     }
@@ -318,6 +338,11 @@ impl Shard {
                 self.committed(&user, gated, after, Err(Unavailable));
             }
             Job::Fetch(found) => found(self, Err(Unavailable)),
+            Job::Keep(afters) => {
+                self.counters.commits_failed += 1;
+                sip::kept(self, afters, Err(Unavailable));
+            }
+            Job::Dialogs => self.dialogs_loaded(Err(Unavailable)),
         }
     }
 
@@ -377,7 +402,7 @@ impl Shard {
                 self.gates.jobs.remove(key);
                 self.record_loaded(&user, Err(Unavailable));
             }
-            Some(Job::Fetch(_)) => {
+            Some(Job::Fetch(_) | Job::Dialogs) => {
                 if let Some(job) = self.gates.jobs.remove(key) {
                     self.job_failed(job);
                 }
@@ -444,11 +469,12 @@ impl Shard {
     }
 }
 
-/// The three kinds of answer.
+/// The kinds of answer.
 enum Stored {
     Loaded(Result<Option<Box<Record>>, Unavailable>),
     Committed(Result<(), Unavailable>),
     Fetched(Result<Fetched, Unavailable>),
+    Dialogs(Result<Vec<DialogRow>, Unavailable>),
 }
 
 impl fmt::Debug for Job {
@@ -457,6 +483,8 @@ impl fmt::Debug for Job {
             Self::Load(user) => write!(f, "Load({user})"),
             Self::Commit { user, changes, .. } => write!(f, "Commit({user}, {changes:?})"),
             Self::Fetch(_) => write!(f, "Fetch"),
+            Self::Keep(afters) => write!(f, "Keep({} wait)", afters.len()),
+            Self::Dialogs => write!(f, "Dialogs"),
         }
     }
 }

@@ -38,6 +38,7 @@ mod rules;
 mod services;
 mod session;
 pub mod settings;
+mod sip;
 mod sm;
 mod spill;
 mod step;
@@ -69,6 +70,7 @@ use crate::shard::random::Random;
 use crate::shard::services::Laters;
 use crate::shard::session::Sessions;
 use crate::shard::settings::Settings;
+use crate::shard::sip::Sip;
 use crate::shard::table::Table;
 use crate::stdx::{Map, Wheel};
 use crate::time::{Moment, Now};
@@ -98,6 +100,8 @@ pub struct Shard {
     /// What is held for clients that nobody looks at.
     held: Map<ConnId, Held>,
     ways: Ways<ConnId>,
+    /// Dialogs of this shard's users with SIP partners.
+    sip: Sip,
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
     outcomes: Vec<Outcomes>,
@@ -143,6 +147,8 @@ enum Timer {
     Conn(ConnId),
     /// Something of a way may be overdue.
     Way(Ticket),
+    /// Something of SIP is due.
+    Sip(sip::Due),
     /// The store may owe an answer for too long.
     Job(Ticket),
     /// An answer that needs the store may be overdue.
@@ -195,6 +201,7 @@ impl Shard {
             outcomes,
             handled: Vec::new(),
             sessions: Sessions::new(random.number()),
+            sip: Sip::new(random.number()),
             counters: Counters::default(),
             timers: Wheel::new(),
             random,

@@ -36,10 +36,12 @@ pub(super) enum Record {
     Watchers,
     /// The receiving shard's set of watchers is not known, or of another version.
     WatchersWanted,
+    /// A stanza of a user of the receiving shard for somebody in a SIP domain.
+    Gateway,
 }
 
 impl Record {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Stanza,
         Self::Outbound,
         Self::Outcomes,
@@ -49,6 +51,7 @@ impl Record {
         Self::Fanout,
         Self::Watchers,
         Self::WatchersWanted,
+        Self::Gateway,
     ];
 }
 
@@ -220,6 +223,7 @@ impl Shard {
         match Record::ALL.get(usize::from(*tag)) {
             Some(Record::Stanza) => self.with_carry(rest, |shard, carry| shard.deliver(carry)),
             Some(Record::Outbound) => self.with_carry(rest, |shard, carry| shard.onto_way(carry)),
+            Some(Record::Gateway) => self.with_carry(rest, |shard, carry| shard.sip_stanza(carry)),
             Some(Record::Outcomes) => self.take_outcomes(rest),
             Some(Record::Verify) => {
                 if let Some(verify) = read_verify(rest) {
@@ -299,12 +303,16 @@ impl Shard {
         let Some((tag, rest)) = record.split_first() else { return };
         match Record::ALL.get(usize::from(*tag)) {
             // An answer of ours: nobody would hear that it was lost, so it is offered again.
-            Some(Record::Stanza | Record::Outbound) if rest.get(2) == Some(&0) => {
+            Some(Record::Stanza | Record::Outbound | Record::Gateway)
+                if rest.get(2) == Some(&0) =>
+            {
                 self.keep_post(to, record);
             }
-            Some(Record::Stanza | Record::Outbound) => self.with_carry(rest, |shard, carry| {
-                shard.bounce(carry, StanzaFault::ResourceConstraint);
-            }),
+            Some(Record::Stanza | Record::Outbound | Record::Gateway) => {
+                self.with_carry(rest, |shard, carry| {
+                    shard.bounce(carry, StanzaFault::ResourceConstraint);
+                })
+            }
             Some(Record::Outcomes) => {
                 let mut at = rest;
                 let Some(outcomes) = self.outcomes.get_mut(usize::from(to.0)) else { return };

@@ -265,7 +265,7 @@ impl Shard {
         self.home.rekey(session.address.bare(), old, key_of(stream));
         self.sessions.detached += 1;
         self.counters.sessions_detached += 1;
-        self.session_due(stream);
+        self.detached_due(stream);
     }
 
     /// Whether a stanza that is held still waits for its outcome: messages and questions do.
@@ -373,7 +373,7 @@ impl Shard {
     }
 
     /// Something of a session without a connection may be overdue.
-    pub(super) fn session_due(&mut self, stream: u32) {
+    pub(super) fn detached_due(&mut self, stream: u32) {
         let now = self.now.moment;
         let Some((_, detached)) = self.detached_of(key_of(stream)) else { return };
         if detached.armed <= now {

@@ -96,6 +96,16 @@ impl Settings {
         })
     }
 
+    /// The port under which partners reach us by that transport: that of the first such listener.
+    pub fn sip_port(&self, transport: Transport) -> u16 {
+        let ports = self.listeners.iter().zip(&self.own_addresses);
+        ports
+            .filter(|(it, address)| it.party == Party::Sip(transport) && address.port() != 0)
+            .map(|(_, address)| address.port())
+            .next()
+            .unwrap_or(transport.port())
+    }
+
     /// The served domain of that name (lower-case A-labels).
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.binary_search_by(|d| d.name.as_str().cmp(name)).ok().map(|i| &self.domains[i])

@@ -223,6 +223,7 @@ impl Shard {
             outcomes: &mut self.outcomes,
             handled: &mut self.handled,
             delivered: &mut self.rows.delivered,
+            gateway: &mut self.sip.handled,
             shard: self.id,
             unconfirmed: false,
         };

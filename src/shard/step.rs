@@ -24,8 +24,10 @@ impl Engine for Shard {
         }
         self.fire_timers();
         self.tell_verdicts();
+        self.settle_sip();
         self.settle_rows();
         self.relieve();
+        self.ask_to_keep();
         self.flush(kernel);
         self.settle(kernel);
         self.trim();
@@ -258,11 +260,12 @@ impl Shard {
             match timer {
                 Timer::Conn(id) => self.conn_due(id),
                 Timer::Way(ticket) => self.way_due(ticket),
+                Timer::Sip(due) => self.sip_due(due),
                 Timer::Job(ticket) => self.job_due(ticket),
                 Timer::Later(ticket) => self.later_due(ticket),
                 Timer::Records => self.forget_idle(),
                 Timer::Messages => self.offer_again(),
-                Timer::Session(stream) => self.session_due(stream),
+                Timer::Session(stream) => self.detached_due(stream),
                 // It only makes the turn happen: `settle` does the work.
                 Timer::Sweep => {}
                 Timer::Trim => self.trimming = false,
@@ -310,6 +313,7 @@ impl Shard {
                 outcomes: &mut self.outcomes,
                 handled: &mut self.handled,
                 delivered: &mut self.rows.delivered,
+                gateway: &mut self.sip.handled,
                 shard: self.id,
                 unconfirmed: matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_)),
             };

@@ -21,10 +21,11 @@ impl Shard {
             Answer::Judged { ticket, verdict } => {
                 self.unpark(ticket, |shard, conn| shard.judged(conn, *verdict));
             }
-            answer
-            @ (Answer::Loaded { .. } | Answer::Committed { .. } | Answer::Fetched { .. }) => {
-                self.store_answered(answer)
-            }
+            answer @ (Answer::Loaded { .. }
+            | Answer::Committed { .. }
+            | Answer::Fetched { .. }
+            | Answer::Kept { .. }
+            | Answer::Dialogs { .. }) => self.store_answered(answer),
             Answer::Resolved { ticket, direct, starttls } => {
                 self.resolved(ticket, direct, starttls)
             }
@@ -32,7 +33,7 @@ impl Shard {
                 self.addresses(ticket, &host, addresses.as_deref());
             }
             // Nobody asks yet.
-            Answer::Kept { .. } | Answer::Dialogs { .. } | Answer::ResolvedSip { .. } => {}
+            Answer::ResolvedSip { .. } => {}
         }
     }
 

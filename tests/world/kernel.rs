@@ -6,7 +6,7 @@
 //! the run. TLS is **not** simulated: key exchange can't be repeated from a seed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use tandem::shard::Parcel;
@@ -171,10 +171,15 @@ impl Core {
 
     /// A far end connects to a listener of a shard.
     pub(crate) fn dial(&mut self, shard: usize, listener: u16) -> usize {
+        self.dial_from(Ipv4Addr::LOCALHOST.into(), shard, listener)
+    }
+
+    /// The same from another address.
+    pub(crate) fn dial_from(&mut self, address: IpAddr, shard: usize, listener: u16) -> usize {
         let wire = self.wire(shard);
         let conn = self.allot(shard, wire);
         let port = 40_000 + (wire % 20_000) as u16;
-        let remote = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let remote = SocketAddr::from((address, port));
         self.later(
             LATENCY,
             Happening::Heard(shard, Heard::Accepted(conn, ListenerId(listener), remote)),

@@ -6,6 +6,7 @@
 mod actors;
 mod control;
 mod cuts;
+mod edges;
 mod homes;
 mod kernel;
 mod random;

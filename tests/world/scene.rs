@@ -12,6 +12,7 @@ use tandem::shard::kernel::Order;
 
 use crate::actors::Actor;
 use crate::control::Dns;
+use crate::edges::Edge;
 use crate::kernel::Cut;
 use crate::world::{CLIENTS, CLIENTS_STARTTLS, PEERS, World};
 use crate::xml::{self, Captures, Item};
@@ -26,7 +27,8 @@ pub(crate) struct Line {
 pub(crate) struct Stage {
     pub(crate) world: World,
     pub(crate) actors: BTreeMap<String, Actor>,
-    captures: Captures,
+    pub(crate) edges: BTreeMap<String, Edge>,
+    pub(crate) captures: Captures,
     ladder: Vec<String>,
 }
 
@@ -47,6 +49,7 @@ pub(crate) fn play(text: &str, seed: u64, cut: Cut) -> Done {
     let mut stage = Stage {
         world: World::with(shards, seed, cut, denial),
         actors: BTreeMap::new(),
+        edges: BTreeMap::new(),
         captures: Captures::new(),
         ladder: Vec::new(),
     };
@@ -93,6 +96,7 @@ impl Stage {
             ["shards", _] | ["denial", "explicit"] => Ok(()),
             ["client", name, "=", jid, rest @ ..] => self.client(name, jid, rest),
             ["peer", name, "=", domain, "at", at] => self.peer(name, domain, at),
+            ["edge", name, "=", domain, "at", at] => self.edge(name, domain, at),
             ["home", jid, "=", shard] => {
                 let address = Address::parse(jid).map_err(|e| format!("{jid}: {e:?}"))?;
                 let shards = self.world.shards() as u16;
@@ -169,6 +173,12 @@ impl Stage {
                 let mut actor = self.actors.remove(*name).expect("it is there");
                 let done = self.act(&mut actor, deed, &line.block);
                 self.actors.insert((*name).to_owned(), actor);
+                done
+            }
+            [name, deed @ ..] if self.edges.contains_key(*name) => {
+                let mut edge = self.edges.remove(*name).expect("it is there");
+                let done = self.edge_deed(&mut edge, deed, &line.block);
+                self.edges.insert((*name).to_owned(), edge);
                 done
             }
             _ => {
@@ -367,6 +377,10 @@ impl Stage {
             actor.listen(&mut self.world)?;
             self.ladder.append(&mut actor.ladder);
         }
+        for edge in self.edges.values_mut() {
+            edge.listen(&mut self.world)?;
+            self.ladder.append(&mut edge.ladder);
+        }
         Ok(())
     }
 
@@ -378,6 +392,11 @@ impl Stage {
         for actor in self.actors.values() {
             if let (false, Some(item)) = (actor.careless, actor.items.front()) {
                 return Err(format!("{} received {item:?} as well", actor.name));
+            }
+        }
+        for (name, edge) in &self.edges {
+            if let Some(message) = edge.leftover() {
+                return Err(format!("{name} heard {message:?} as well"));
             }
         }
         for actor in self.actors.values() {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tandem::home::subscription::Denial;
 use tandem::limits::OUTBOX_BYTES_MAX;
-use tandem::policy::{PeerAuth, Policy, Profile, Protocol, Rule, Security};
+use tandem::policy::{
+    Identity, Im, PeerAuth, Pidf, Policy, Profile, Protocol, Rule, Security, SipHost, SipRule,
+    SipTarget, Transport,
+};
 use tandem::shard::Shard;
 use tandem::shard::kernel::{Engine as _, Order, ShardId, Ticket};
 use tandem::shard::settings::{Domain, Listener, Party, Settings};
@@ -22,6 +25,8 @@ use crate::turn::Turn;
 pub(crate) const CLIENTS: u16 = 0;
 pub(crate) const PEERS: u16 = 1;
 pub(crate) const CLIENTS_STARTTLS: u16 = 2;
+/// SIP partners over plain TCP.
+pub(crate) const SIP: u16 = 3;
 /// The served domains.
 pub(crate) const DOMAINS: [&str; 2] = ["a.example", "z.example"];
 /// Time between happenings below which they belong together.
@@ -242,6 +247,18 @@ fn check_books(figures: &Figures) -> Result<(), String> {
     Ok(())
 }
 
+fn rule_of(allow: bool) -> Rule {
+    Rule {
+        allow,
+        protocol: Protocol::Xmpp,
+        profile: Profile::Xmpp,
+        auth: PeerAuth::Dialback,
+        security: Security::Optional,
+        targets: Vec::new(),
+        private_addresses: true,
+    }
+}
+
 fn settings(shards: u16, denial: Denial) -> Settings {
     thread_local! {
         static STORE: OnceCell<Arc<CertStore>> = const { OnceCell::new() };
@@ -250,16 +267,31 @@ fn settings(shards: u16, denial: Denial) -> Settings {
         let build = || CertStore::build(&[], Wall(1_700_000_000_000_000), &Clock::default());
         Arc::clone(store.get_or_init(|| Arc::new(build().expect("no certificates are no fault"))))
     });
-    let rule = |allow| Rule {
-        allow,
-        protocol: Protocol::Xmpp,
-        profile: Profile::Xmpp,
-        auth: PeerAuth::Dialback,
-        security: Security::Optional,
-        targets: Vec::new(),
-        private_addresses: true,
-    };
     let closed = tandem::policy::Pattern::parse("closed.example").expect("a pattern");
+    // What speaks SIP is known by where it connects from, since nobody has a certificate here.
+    let sip = |name: &str, address: &str, profile, im, pidf| {
+        let rule = SipRule {
+            identity: Identity::Fixed,
+            names: Vec::new(),
+            targets: vec![SipTarget {
+                host: SipHost::Address(address.parse().expect("an address")),
+                port: 5061,
+            }],
+            transport: Transport::Tcp,
+            rate: 0,
+            im,
+            pidf,
+        };
+        let protocol = Protocol::Sip(Box::new(rule));
+        let pattern = tandem::policy::Pattern::parse(name).expect("a pattern");
+        (pattern, Rule { protocol, profile, ..rule_of(true) })
+    };
+    let rules = vec![
+        (closed, rule_of(false)),
+        sip("lync.example", "127.0.0.5", Profile::Lync, Im::Session, Pidf::Microsoft),
+        sip("sub.lync.example", "127.0.0.7", Profile::Lync, Im::Session, Pidf::Microsoft),
+        sip("sip.example", "127.0.0.6", Profile::Xmpp, Im::Page, Pidf::Standard),
+    ];
     Settings {
         version: 1,
         shards,
@@ -268,6 +300,7 @@ fn settings(shards: u16, denial: Denial) -> Settings {
             Listener::new(Party::Client, Security::Optional),
             Listener::new(Party::Peer, Security::Optional),
             Listener::new(Party::Client, Security::StartTls),
+            Listener::new(Party::Sip(Transport::Tcp), Security::Optional),
         ],
         domains: DOMAINS
             .iter()
@@ -280,7 +313,7 @@ fn settings(shards: u16, denial: Denial) -> Settings {
             })
             .collect(),
         tls,
-        policy: Arc::new(Policy::new(rule(true), vec![(closed, rule(false))])),
+        policy: Arc::new(Policy::new(rule_of(true), rules)),
         dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],
         scram_secret: b"another secret of thirty-two oct".to_vec(),
         scram_iterations: ITERATIONS,

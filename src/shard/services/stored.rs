@@ -53,12 +53,12 @@ impl Shard {
         }
         let card = stored::vcard(asked.payload)?.map(Box::from);
         let later = self.later(asked.carry)?;
-        self.keep(&user, vec![Change::Vcard(card)], later);
+        self.keep_for(&user, vec![Change::Vcard(card)], later);
         Ok(Reply::Later)
     }
 
     /// Keeps what no rule depends on; the store keeps the order.
-    fn keep(&mut self, user: &Address, changes: Vec<Change>, later: Later) {
+    fn keep_for(&mut self, user: &Address, changes: Vec<Change>, later: Later) {
         self.commit_aside(
             user,
             changes,
@@ -148,7 +148,7 @@ impl Shard {
                 }
                 let change = Change::Private { name: put.name.clone(), octets: put.octets };
                 if !is_new {
-                    return shard.keep(&whose, vec![change], later);
+                    return shard.keep_for(&whose, vec![change], later);
                 }
                 let lines = names.iter().chain([&put.name]).map(|it| &**it);
                 let list = lines.collect::<Vec<_>>().join("\n").into_bytes().into();

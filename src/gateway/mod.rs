@@ -1,0 +1,3 @@
+//! Between SIP and XMPP.
+
+pub mod address;
