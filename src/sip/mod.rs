@@ -2,17 +2,21 @@
 //!
 //! In reading order: `frame` cuts a stream or a datagram into messages; `message` says in one pass
 //! where the headers of one are; `header` and `uri` read a value when somebody asks for it; `check`
-//! judges what every request must hold; `write` writes what is our own and what is echoed. Knows
-//! **no** users, no connections and no time.
+//! judges what every request must hold; `write` writes what is our own and what is echoed; `dialog`
+//! is what two parties remember; `sdp` and `multipart` read bodies. Knows **no** users, no connections
+//! and no time.
 
 mod chars;
 mod check;
+pub mod dialog;
 pub mod fault;
 pub mod frame;
 pub mod header;
 pub mod message;
 pub mod method;
+pub mod multipart;
 pub mod name;
+pub mod sdp;
 pub mod uri;
 pub mod write;
 
