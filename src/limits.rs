@@ -308,6 +308,11 @@ pub const DNS_NAPTR_MAX: usize = 8;
 /// Targets whose failure is remembered by one shard.
 pub const DNS_FAILURES_MAX: usize = 1_024;
 
+// In front of SIP connections.
+
+/// A header of the PROXY protocol: addresses, names and what a balancer adds take some hundred octets.
+pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
+
 // The control thread.
 
 /// Operations that wait for the store; more are answered *busy* at once.

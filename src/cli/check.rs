@@ -82,7 +82,12 @@ pub(super) fn policy(args: &CheckPolicyArgs) -> Exit {
                 }
                 None => format!("no rule is about {foreign}, so the default holds"),
             };
-            (rule.allow, why, Some(config::rule_text(rule)))
+            let edge = loaded.settings.policy.edge(foreign);
+            let how = match edge.filter(|_| rule.protocol.sip().is_some() && rule.allow) {
+                Some(edge) => format!("{}, behind the edge {}", config::rule_text(rule), edge.name),
+                None => config::rule_text(rule),
+            };
+            (rule.allow, why, Some(how))
         }
         _ => (
             false,
@@ -92,7 +97,13 @@ pub(super) fn policy(args: &CheckPolicyArgs) -> Exit {
     };
     match args.output {
         Output::Json => {
-            say(json!({ "schema": 1, "allowed": allowed, "why": why, "rule": rule }));
+            let spoken = foreign.first().filter(|_| foreign.len() == 1).map(|it| {
+                let rule = loaded.settings.policy.verdict(it).0;
+                let protocol = if rule.protocol.sip().is_some() { "sip" } else { "xmpp" };
+                json!({ "protocol": protocol, "profile": rule.profile.word() })
+            });
+            say(json!({ "schema": 1, "allowed": allowed, "why": why, "rule": rule,
+                        "speaks": spoken }));
         }
         Output::Text => {
             say(format!(

@@ -72,6 +72,8 @@ pub(crate) struct Listen {
     pub party: Option<At<Party>>,
     /// For XMPP.
     pub security: Option<At<Security>>,
+    /// For SIP: where TLS is switched off.
+    pub clear: Option<Range<usize>>,
     pub proxies: Option<Vec<At<String>>>,
 }
 
@@ -314,9 +316,12 @@ fn listen(it: &mut Section<'_, '_>) -> Listen {
     let party_named = it.has("party");
     let addresses = it.strings("address");
     let mut party = it.choice("party", &PARTIES);
-    let mut security = None;
+    let (mut security, mut clear) = (None, None);
     if let Some(At { value: Party::Sip(transport), .. }) = &mut party {
-        *transport = it.choice("security", &TRANSPORTS).map_or(Transport::Tls, |it| it.value);
+        if let Some(at) = it.choice("security", &TRANSPORTS) {
+            *transport = at.value;
+            clear = (at.value != Transport::Tls).then_some(at.span);
+        }
     } else {
         security = it.choice("security", &SECURITIES);
     }
@@ -324,6 +329,7 @@ fn listen(it: &mut Section<'_, '_>) -> Listen {
         span: it.span.clone(),
         party,
         security,
+        clear,
         addresses: addresses.clone().unwrap_or_default(),
         proxies: it.strings("proxy"),
     };

@@ -3,9 +3,12 @@
 //! [`Ways`] are the ways of one shard, one per pair of domains, ours and theirs. A [`Way`] has a
 //! bounded queue with deadlines and the state of its set-up; [`Talk`] is what may follow what on the
 //! stream that the set-up makes; [`method`] says how it shows who we are. All of it only decides:
-//! connections, octets and questions are the engine's. Several connections per pair, SIP and the
+//! connections, octets and questions are the engine's. [`sip_identity`] says for whom a SIP peer may
+//! speak; [`proxy`] is the header of balancers in front of us. Several connections per pair and the
 //! sharing of ways between domains are **not** here yet.
 
+pub mod proxy;
+pub mod sip_identity;
 mod talk;
 mod way;
 

@@ -201,6 +201,12 @@ impl<'a> SipPeer<'a> {
         if self.edge.is_some() { Transport::Tls } else { self.rule.transport }
     }
 
+    /// Whether NAPTR and `_sips._tcp` are asked where Microsoft's record is absent: of all but Lync, whose
+    /// edges publish no other.
+    pub fn rfc3263(&self) -> bool {
+        self.profile != Profile::Lync
+    }
+
     /// Without TLS the source address is all the identity there is: whether it is a target's.
     pub fn is_target(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

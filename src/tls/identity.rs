@@ -5,8 +5,9 @@
 //! but for the one wildcard that RFC 9525 leaves.
 //!
 //! A name that holds anything which no domain can hold (NUL, `@`, an octet outside ASCII, an empty label, a
-//! trailing dot) counts as absent: the certificate keeps its other names. The common name and IP addresses
-//! are **not** looked at, at no time. The xmppAddr of a person (`user@domain`) is **not** kept: certificates
+//! trailing dot) counts as absent: the certificate keeps its other names. For XMPP the common name is **not**
+//! looked at, at no time; for SIP alone, where there is no subjectAltName (RFC 5922, 7.1). IP addresses never
+//! count. The xmppAddr of a person (`user@domain`) is **not** kept: certificates
 //! of users are not accepted yet.
 
 use std::fmt;
@@ -39,6 +40,10 @@ pub struct Names {
     srv_client: Vec<String>,
     /// xmppAddr that is a bare domain.
     xmpp: Vec<String>,
+    /// URIs `sip:domain`, without the scheme (RFC 5922, 7.1).
+    sip: Vec<String>,
+    /// The subject's common name, if there is no subjectAltName.
+    common: Option<String>,
 }
 
 impl Names {
@@ -52,11 +57,23 @@ impl Names {
     pub(crate) fn of_parsed(certificate: &X509Certificate<'_>) -> Self {
         let mut names = Self::default();
         // Two subjectAltName extensions are an error there, and so no names here.
-        let Ok(Some(extension)) = certificate.subject_alternative_name() else { return names };
+        let extension = match certificate.subject_alternative_name() {
+            Ok(Some(extension)) => extension,
+            Ok(None) => {
+                let mut all = certificate.subject().iter_common_name();
+                // Several are nobody's: which one counts is nowhere said.
+                if let (Some(one), None) = (all.next(), all.next()) {
+                    names.common = one.as_str().ok().and_then(host_name);
+                }
+                return names;
+            }
+            Err(_) => return names,
+        };
         for name in extension.value.general_names.iter().take(TLS_NAMES_MAX) {
             match name {
                 GeneralName::DNSName(dns) => names.dns.extend(dns_name(dns)),
                 GeneralName::OtherName(oid, value) => names.add_other(oid, value),
+                GeneralName::URI(uri) => names.sip.extend(sip_domain(uri)),
                 _ => {}
             }
         }
@@ -93,6 +110,32 @@ impl Names {
             || self.xmpp.iter().any(is_domain)
     }
 
+    /// The one name that a trusted proxy vouches for, in place of a certificate.
+    pub fn vouched(name: &str) -> Self {
+        Self { dns: host_name(name).into_iter().collect(), ..Self::default() }
+    }
+
+    /// Whether a host in SIP has this very name (lower-case A-labels): as dNSName, never by wildcard, or as
+    /// common name where there is no subjectAltName.
+    pub fn has_sip_host(&self, host: &str) -> bool {
+        self.dns.iter().chain(&self.common).any(|it| it == host)
+    }
+
+    /// Whether it speaks for a SIP domain (lower-case A-labels) by RFC 5922, 7.1: URIs first, and what is a
+    /// host's name only if there is no URI of SIP. Wildcards never count (7.2).
+    pub fn has_sip_domain(&self, domain: &str) -> bool {
+        if self.sip.is_empty() {
+            return self.has_sip_host(domain);
+        }
+        self.sip.iter().any(|it| it == domain)
+    }
+
+    /// All that may be a SIP peer's name: hosts without wildcards, and domains of URIs.
+    pub fn of_sip(&self) -> impl Iterator<Item = &str> {
+        let hosts = self.dns.iter().chain(&self.common).filter(|it| !it.starts_with("*."));
+        hosts.chain(&self.sip).map(String::as_str)
+    }
+
     /// The dNSNames, wildcards with their `*.`.
     pub fn dns(&self) -> impl Iterator<Item = &str> {
         self.dns.iter().map(String::as_str)
@@ -104,6 +147,7 @@ impl Names {
             && self.srv_server.is_empty()
             && self.srv_client.is_empty()
             && self.xmpp.is_empty()
+            && self.sip.is_empty()
     }
 }
 
@@ -117,8 +161,10 @@ impl fmt::Display for Names {
         let srv_server = self.srv_server.iter().map(|it| ("_xmpp-server.", it));
         let srv_client = self.srv_client.iter().map(|it| ("_xmpp-client.", it));
         let xmpp = self.xmpp.iter().map(|it| ("xmppAddr:", it));
+        let sip = self.sip.iter().map(|it| ("sip:", it));
+        let all = dns.chain(srv_server).chain(srv_client).chain(xmpp).chain(sip);
         let mut left = 0_usize;
-        for (i, (kind, name)) in dns.chain(srv_server).chain(srv_client).chain(xmpp).enumerate() {
+        for (i, (kind, name)) in all.enumerate() {
             match i {
                 0 => write!(f, "{kind}{name}")?,
                 1..NAMES_SHOWN => write!(f, ", {kind}{name}")?,
@@ -152,6 +198,13 @@ fn host_name(name: &str) -> Option<String> {
         (1..=63).contains(&label.len()) && label.bytes().all(inner)
     };
     (name.len() <= 253 && name.split('.').all(is_label)).then(|| name.to_ascii_lowercase())
+}
+
+/// The domain of a URI `sip:domain` (RFC 5922, 7.1: one with a user part identifies no domain; `sips` is not a
+/// form of it). A port or parameters make it no domain either.
+fn sip_domain(uri: &str) -> Option<String> {
+    let (scheme, domain) = uri.split_once(':')?;
+    if scheme.eq_ignore_ascii_case("sip") { host_name(domain) } else { None }
 }
 
 /// A domain as it is compared with names: U-labels become A-labels.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::config::check::Checks;
+use crate::config::check::sip::sip_keys;
 use crate::config::file::{Edge, Federation, Peer};
 use crate::config::finding::Finding;
 use crate::config::read::{At, printable};
@@ -137,7 +138,8 @@ impl Checks<'_> {
             ("targets", peer.targets.as_ref().and_then(|it| it.first()).map(|it| it.span.clone())),
             ("private_addresses", peer.private_addresses.as_ref().map(|it| it.span.clone())),
         ];
-        for (key, span) in written.into_iter().filter_map(|(key, span)| Some((key, span?))) {
+        let written = written.into_iter().filter_map(|(key, span)| Some((key, span?)));
+        for (key, span) in written.chain(sip_keys(peer)) {
             let what = format!("`{key}` has no effect in a rule that denies");
             let mend = "remove it, or did you mean action = \"allow\"?";
             self.found.push(Finding::warning("C0409", span, what).mend(mend));

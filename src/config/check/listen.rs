@@ -79,9 +79,11 @@ impl Checks<'_> {
                 listeners.push(Listener { party, security, proxies: proxies.clone() });
                 addresses.push(address);
             }
-            if let (Some(address), Some(At { value: Security::Optional, span })) =
-                (exposed, &entry.security)
-            {
+            let optional = |it: &&At<Security>| it.value == Security::Optional;
+            let clear = entry.security.as_ref().filter(optional).map(|it| &it.span);
+            // Behind a proxy it is the proxy that speaks TLS.
+            let clear = clear.or(entry.clear.as_ref().filter(|_| proxies.is_empty()));
+            if let (Some(address), Some(span)) = (exposed, clear) {
                 self.found.push(
                     Finding::warning(
                         "C0401",
@@ -90,9 +92,10 @@ impl Checks<'_> {
                     )
                     .mark("TLS may be left out here")
                     .why("whoever is on the way can read and change what is said")
-                    .mend(
-                        "security = \"starttls\"; \"optional\" is for benches and closed networks",
-                    ),
+                    .mend(match party {
+                        Party::Sip(_) => "security = \"tls\"; tcp and udp are for benches, closed networks and listeners behind a `proxy`",
+                        _ => "security = \"starttls\"; \"optional\" is for benches and closed networks",
+                    }),
                 );
             }
         }

@@ -12,7 +12,7 @@ use crate::policy::{
     SipHost, SipRule, SipTarget, Transport,
 };
 use crate::shard::settings::{Domain, Party};
-use crate::tls::CertStore;
+use crate::tls::{CertStore, Material, Use};
 
 impl Checks<'_> {
     /// A rule about a domain that speaks SIP.
@@ -302,37 +302,54 @@ impl Checks<'_> {
         edges: &[Written],
         policy: &Policy,
     ) {
-        let is_sip = |it: &Listen| matches!(&it.party, Some(At { value: Party::Sip(_), .. }));
-        let allowed = |it: &&Peer| {
-            it.is_sip.as_ref().is_some_and(|it| it.value)
-                && it.action.as_ref().is_some_and(|it| it.value)
+        // A TLS terminator in front passes TLS on as TCP.
+        let takes = |it: &Listen, wanted: Transport| match &it.party {
+            Some(At { value: Party::Sip(transport), .. }) => {
+                let is_behind_proxy = *transport == Transport::Tcp && it.proxies.is_some();
+                *transport == wanted || (wanted == Transport::Tls && is_behind_proxy)
+            }
+            _ => false,
         };
-        let first = peers.iter().find(allowed);
-        if let Some(at) = first.and_then(|it| it.is_sip.as_ref())
-            && !listens.iter().any(is_sip)
-        {
+        let mut told = Vec::new();
+        for peer in peers {
+            let Some(at) = peer.is_sip.as_ref().filter(|it| it.value) else { continue };
+            let transport = peer.sip.transport.as_ref().map_or(Transport::Tls, |it| it.value);
+            if peer.action.as_ref().is_none_or(|it| !it.value)
+                || told.contains(&transport)
+                || listens.iter().any(|it| takes(it, transport))
+            {
+                continue;
+            }
+            told.push(transport);
+            let (word, port) = (transport.word(), transport.port());
+            let what =
+                format!("a SIP domain is allowed, but no SIP peer can connect here over {word}");
             self.found.push(
-                Finding::error("C0216", at.span.clone(), "a SIP domain is allowed, but no SIP peer can connect here")
+                Finding::error("C0216", at.span.clone(), what)
                     .why("what belongs to a subscription or a chat comes to the name in our Contact, on a connection the peer opens")
-                    .mend("add [[listen]] with address = \"0.0.0.0:5061\" and party = \"sip\""),
+                    .mend(format!("add [[listen]] with address = \"0.0.0.0:{port}\", party = \"sip\", security = \"{word}\"")),
             );
         }
-        for edge in edges {
-            for at in &edge.speaks_for {
-                let Ok(pattern) = Pattern::parse(&at.value.to_ascii_lowercase()) else { continue };
-                let is_of_use = |(other, rule): &(Pattern, Rule)| {
-                    rule.allow && rule.protocol.sip().is_some() && other.overlaps(&pattern)
-                };
-                if !policy.rules().iter().any(is_of_use) {
-                    let what = format!("no rule allows SIP with \"{}\"", printable(&at.value));
-                    self.found.push(
-                        Finding::warning("C0410", at.span.clone(), what)
-                            .why("an edge is believed about who it is that speaks; whether they may is for a [[peer]] to say")
-                            .mend("[[peer]] pattern = \"...\", action = \"allow\", protocol = \"sip\""),
-                    );
-                }
-            }
+        for at in edges.iter().flat_map(|it| &it.speaks_for) {
+            self.edge_of_use(at, policy);
         }
+    }
+
+    /// Who is believed for a domain that nobody may talk to is of no use.
+    fn edge_of_use(&mut self, at: &At<String>, policy: &Policy) {
+        let Ok(pattern) = Pattern::parse(&at.value.to_ascii_lowercase()) else { return };
+        let is_of_use = |(other, rule): &(Pattern, Rule)| {
+            rule.allow && rule.protocol.sip().is_some() && other.overlaps(&pattern)
+        };
+        if policy.rules().iter().any(is_of_use) {
+            return;
+        }
+        let what = format!("no rule allows SIP with \"{}\"", printable(&at.value));
+        self.found.push(
+            Finding::warning("C0410", at.span.clone(), what)
+                .why("an edge is believed about who it is that speaks; whether they may is for a [[peer]] to say")
+                .mend("[[peer]] pattern = \"...\", action = \"allow\", protocol = \"sip\""),
+        );
     }
 
     /// Our name toward SIP peers: what their certificate checks will look for.
@@ -346,62 +363,77 @@ impl Checks<'_> {
     ) {
         let mut sip =
             policy.rules().iter().filter(|it| it.1.allow && it.1.protocol.sip().is_some());
-        let is_used = listens || sip.clone().next().is_some();
-        let to_edges = sip.any(|it| it.1.profile == Profile::Lync);
-        if !is_used {
+        if !listens && sip.clone().next().is_none() {
             return;
         }
+        let to_edges = sip.any(|it| it.1.profile == Profile::Lync);
         for entry in written {
             let Some(name) = entry.name.as_ref() else { continue };
             let key = crate::address::prepare_domain(&name.value).unwrap_or_default();
             let Some(domain) = domains.iter().find(|it| it.name == key) else { continue };
             let Some(material) = store.find(&domain.name) else { continue };
             let at = entry.sip_name.as_ref().unwrap_or(name);
-            let sip_name = &domain.sip_name;
-            let certificate =
-                entry.certificate.as_ref().map(|it| it.span.clone()).unwrap_or_default();
-            let mut has = material.names().dns();
-            if !has.any(|it| it == sip_name) {
-                let by_wildcard = material.names().speak_for(sip_name, crate::tls::Use::S2s);
-                let (finding, mark) = if by_wildcard {
-                    let what = format!("the certificate has {sip_name} by a wildcard only");
-                    (
-                        Finding::warning("C0411", at.span.clone(), what),
-                        "wildcards don't count in SIP",
-                    )
-                } else {
-                    let what = format!(
-                        "the certificate does not have {sip_name}; it has {}",
-                        material.names()
-                    );
-                    (Finding::error("C0217", at.span.clone(), what), "our name toward SIP peers")
-                };
-                self.found.push(
-                    finding.mark(mark).other(certificate.clone(), "this certificate")
-                        .why("SIP peers look for the target of our SRV record in it (RFC 5922, 7.2 refuses wildcards) and close, or answer 504")
-                        .mend(format!("request one with {sip_name} as dNSName in subjectAltName, or set `sip_name` to a name it has")),
-                );
+            let file = entry.certificate.as_ref().map(|it| it.span.clone()).unwrap_or_default();
+            self.sip_name_covered(at, &domain.sip_name, material, file.clone());
+            if to_edges {
+                self.sip_name_in_domain(at, domain);
             }
-            let is_below = sip_name == &domain.name
-                || sip_name.split_once('.').is_some_and(|it| it.1 == domain.name);
-            if to_edges && !is_below {
-                self.found.push(
-                    Finding::warning("C0412", at.span.clone(), format!("{sip_name} is not directly in {}", domain.name))
-                        .why("Lync and Skype for Business edges find us by SRV and refuse (504) a target that is not LABEL.DOMAIN, unless their administrator wrote it down")
-                        .mend(format!("sip_name = \"sip.{}\", and _sipfederationtls._tcp.{} pointing there", domain.name, domain.name)),
-                );
-            }
-            let (server, client) = material.purposes();
-            if !(server && client) {
-                let lacks = if server { "client authentication" } else { "server authentication" };
-                self.found.push(
-                    Finding::warning("C0413", certificate, format!("the certificate is not for {lacks}"))
-                        .mark("extended key usage")
-                        .why("SIP federation is mutual: we are server and client with one certificate, and Microsoft's edges want both purposes in it")
-                        .mend("request one with serverAuth and clientAuth, or put a proxy in front that has one"),
-                );
-            }
+            self.for_both_roles(material, file);
         }
+    }
+
+    fn sip_name_covered(
+        &mut self,
+        at: &At<String>,
+        sip_name: &str,
+        material: &Material,
+        file: Range<usize>,
+    ) {
+        let names = material.names();
+        if names.has_sip_host(sip_name) {
+            return;
+        }
+        let finding = if names.speak_for(sip_name, Use::S2s) {
+            let what = format!("the certificate has {sip_name} by a wildcard only");
+            Finding::warning("C0411", at.span.clone(), what).mark("wildcards don't count in SIP")
+        } else {
+            let what = format!("the certificate does not have {sip_name}; it has {names}");
+            Finding::error("C0217", at.span.clone(), what).mark("our name toward SIP peers")
+        };
+        self.found.push(
+            finding
+                .other(file, "this certificate")
+                .why("SIP peers look for the target of our SRV record in it (RFC 5922, 7.2 refuses wildcards) and close, or answer 504")
+                .mend(format!("request one with {sip_name} as dNSName in subjectAltName, or set `sip_name` to a name it has")),
+        );
+    }
+
+    fn sip_name_in_domain(&mut self, at: &At<String>, domain: &Domain) {
+        let (name, sip_name) = (&domain.name, &domain.sip_name);
+        let parent = sip_name.split_once('.').map(|it| it.1);
+        if sip_name == name || parent == Some(name) {
+            return;
+        }
+        self.found.push(
+            Finding::warning("C0412", at.span.clone(), format!("{sip_name} is not directly in {name}"))
+                .why("Lync and Skype for Business edges find us by SRV and refuse (504) a target that is not LABEL.DOMAIN, unless their administrator wrote it down")
+                .mend(format!("sip_name = \"sip.{name}\", and _sipfederationtls._tcp.{name} pointing there")),
+        );
+    }
+
+    /// RFC 5280, 4.2.1.12.
+    fn for_both_roles(&mut self, material: &Material, file: Range<usize>) {
+        let lacks = match material.purposes() {
+            (true, true) => return,
+            (true, false) => "client authentication",
+            (false, _) => "server authentication",
+        };
+        self.found.push(
+            Finding::warning("C0413", file, format!("the certificate is not for {lacks}"))
+                .mark("extended key usage")
+                .why("SIP federation is mutual: we are server and client with one certificate, and Microsoft's edges want both purposes in it")
+                .mend("request one with serverAuth and clientAuth, or put a proxy in front that has one"),
+        );
     }
 }
 
