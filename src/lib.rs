@@ -39,7 +39,9 @@ pub mod presence;
 #[forbid(unsafe_code)]
 pub mod route;
 
-// Floor 4: parties. A local user's home; a remote domain.
+// Floor 4: parties. A local user's home; a remote domain; what stands between the wires.
+#[forbid(unsafe_code)]
+pub mod gateway;
 #[forbid(unsafe_code)]
 pub mod gateway;
 #[forbid(unsafe_code)]

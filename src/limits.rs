@@ -397,6 +397,42 @@ const _: () = assert!(MESH_INLINE_BYTES_MAX * 4 <= MESH_RING_BYTES);
 const _: () = assert!(MESH_OVERFLOW_BYTES_MAX > MESH_INLINE_BYTES_MAX);
 const _: () = assert!(RECEIVE_BUFFERS.is_power_of_two());
 
+// SIP: watchers of local users.
+
+/// What a SUBSCRIBE is granted at the most, in seconds: how long a partner is blind at the worst.
+pub const WATCHED_EXPIRES_MAX: u32 = 7_200;
+/// A SUBSCRIBE that asks for less is refused with 423.
+pub const WATCHED_EXPIRES_FLOOR: u32 = 60;
+/// Between two documents for one watcher (RFC 3856, 6.10).
+pub const WATCHED_PACE: Duration = Duration::from_secs(5);
+/// First pause before a NOTIFY that failed is sent again; doubles up to the next constant.
+pub const WATCHED_AGAIN_MIN: Duration = Duration::from_secs(30);
+/// Longest pause of ours.
+pub const WATCHED_AGAIN_MAX: Duration = Duration::from_secs(600);
+/// All tries of one NOTIFY: what the peer's pace may take, and timer F.
+pub const WATCHED_NOTIFY_TIME_MAX: Duration = Duration::from_secs(120);
+/// A watcher of whom there are too many shall come again after so many seconds.
+pub const WATCHED_GIVE_UP_SECONDS: u32 = 3_600;
+/// Dialogs between one user and one watcher; the oldest makes room.
+pub const WATCHED_PER_PAIR_MAX: usize = 8;
+/// A watcher on whom the user has not decided after this time is given up.
+pub const WATCHED_PENDING_TIME_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// NOTIFYs of one shard that are under way to one SIP domain; the others wait, and say what is true
+/// when they go.
+pub const WATCHED_OUT_MAX: usize = 256;
+/// Octets of one dialog's route set, addresses and ids.
+pub const WATCHED_DIALOG_BYTES_MAX: usize = 16_384;
+/// A user is unknown for so long after a start, unless a client of his is back.
+pub const RESTORE_UNKNOWN_TIME: Duration = Duration::from_secs(60);
+/// Dialogs of one page.
+pub const RESTORE_PAGE: u32 = 500;
+/// A page that could not be had is asked for again after this.
+pub const RESTORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Users whose records are loaded at a time for what their watchers shall be told.
+pub const RESTORE_LOADS_MAX: usize = 512;
+
+const _: () = assert!(WATCHED_EXPIRES_FLOOR < 3_600 && WATCHED_EXPIRES_MAX >= 7_200);
+
 // Configuration.
 
 /// Shards of one node; ids keep a few bits for them.

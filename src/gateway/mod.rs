@@ -1,3 +1,5 @@
-//! Between SIP and XMPP.
+//! Between SIP and XMPP: what a partner and a user are to each other, rule by rule; decisions and texts
+//! only.
 
 pub mod address;
+pub mod watched;
