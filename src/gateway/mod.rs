@@ -1,3 +1,4 @@
 //! Between SIP and XMPP.
 
 pub mod address;
+pub mod watch;
