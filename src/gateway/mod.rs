@@ -2,4 +2,5 @@
 //! only.
 
 pub mod address;
+pub mod watch;
 pub mod watched;
