@@ -43,8 +43,6 @@ pub mod route;
 #[forbid(unsafe_code)]
 pub mod gateway;
 #[forbid(unsafe_code)]
-pub mod gateway;
-#[forbid(unsafe_code)]
 pub mod home;
 #[forbid(unsafe_code)]
 pub mod peer;
