@@ -236,3 +236,7 @@ const DOUBTFUL: Fault = Fault::bad("Malformed Content-Length");
 const fn lost(reason: &'static str) -> FrameFault {
     FrameFault { fault: Fault::bad(reason), head: None }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;
