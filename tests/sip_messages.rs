@@ -109,9 +109,12 @@ fn torture_messages_have_the_outcomes_of_the_manifest() {
         let text = if row[9] == "recount" { recounted(&sample.text) } else { sample.text };
         let by_stream = stream(&text, &[usize::MAX / 2]);
         let expected = match row[9].as_str() {
-            "=" | "recount" => at_the_parser(&row[8], &row).into_iter().map(|it| vec![it]).collect(),
+            "=" | "recount" => {
+                at_the_parser(&row[8], &row).into_iter().map(|it| vec![it]).collect()
+            }
             "wait+close" => vec![vec!["wait".to_owned()]],
-            "405, then accept" => vec![vec!["405".to_owned(), "accept".to_owned()]],
+            // The second one's Content-Length leaves a few octets of its body behind.
+            "405, then accept" => vec![["405", "accept", "400+close"].map(str::to_owned).to_vec()],
             it => vec![vec![it.to_owned()]],
         };
         assert!(expected.contains(&by_stream), "{} {by_stream:?}, not {expected:?}", row[2]);
@@ -229,7 +232,12 @@ fn routes_and_hops_are_echoed_octet_for_octet() {
                 .collect()
         };
         // The values as a plain search finds them are what a Route and an answer are made of.
-        assert_eq!(request.headers(Name::Via).collect::<Vec<_>>(), lines("Via:"), "{}", sample.name);
+        assert_eq!(
+            request.headers(Name::Via).collect::<Vec<_>>(),
+            lines("Via:"),
+            "{}",
+            sample.name
+        );
         let routes: Vec<&[u8]> = request.list(Name::RecordRoute).collect();
         assert_eq!(routes, lines("Record-Route:"), "{}", sample.name);
         for route in &routes {
@@ -280,7 +288,10 @@ fn torture_messages_are_read_as_their_notes_say() {
         assert_eq!(it.cseq().expect("CSeq").0, 9);
         assert_eq!((it.header(Name::Subject), it.list(Name::Via).count()), (Some(&b""[..]), 3));
         let via = it.via().expect("Via");
-        assert_eq!((via.branch(), via.key(), via.host), (Some(&b"390skdjuw"[..]), None, &b"192.0.2.2"[..]));
+        assert_eq!(
+            (via.branch(), via.key(), via.host),
+            (Some(&b"390skdjuw"[..]), None, &b"192.0.2.2"[..])
+        );
         assert_eq!(it.to().expect("To").tag(), Some(&b"1918181833n"[..]));
         assert_eq!(it.from().expect("From").display, br#"J Rosenberg \\\""#);
         assert_eq!(it.other("unknownheaderwithunusualvalue").next(), Some(&b";;,,;;,;"[..]));
@@ -295,8 +306,9 @@ fn torture_messages_are_read_as_their_notes_say() {
         assert_eq!(it.max_forwards(), Ok(Some(255)));
     });
     look("esc01", |it| {
-        let contact = it.contact().expect("Contact").expect("one");
-        assert!(it.list(Name::Contact).any(|it| it.ends_with(b"value%41")), "{contact:?}");
+        let uri = it.contact().expect("Contact").expect("one").uri().expect("a URI");
+        assert_eq!(uri.user, Some(&b"cal%6Cer"[..]));
+        assert_eq!(uri.param("n%61me"), Some(Some(&b"v%61lue%25%34%31"[..])));
     });
     look("escnull", |it| {
         let users: Vec<_> = it
@@ -343,7 +355,10 @@ fn torture_messages_are_read_as_their_notes_say() {
         assert!(it.header(Name::Route).is_none());
     });
     look("bext01", |it| {
-        assert!(it.list(Name::Require).count() > 1 && it.has_token(Name::ProxyRequire, "noProxiesSupportThis"));
+        assert!(
+            it.list(Name::Require).count() > 1
+                && it.has_token(Name::ProxyRequire, "noProxiesSupportThis")
+        );
     });
     look("badbranch", |it| assert_eq!(it.via().expect("Via").key(), None));
     look("inv2543", |it| {
