@@ -115,3 +115,7 @@ fn taken(method: Method<'_>) -> Result<(), Fault> {
         Method::Service | Method::Other(_) => Err(Fault::new(501).with("Allow", ALLOW)),
     }
 }
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -100,7 +100,7 @@ impl Framer {
 
     /// Whether octets of an unfinished message were seen.
     pub const fn is_within(&self) -> bool {
-        self.seen > 0
+        self.seen > 0 || self.found.is_some()
     }
 
     /// RFC 3261, 7.5: CRLFs before a start line are ignored. None: a message begins.
@@ -236,3 +236,7 @@ const DOUBTFUL: Fault = Fault::bad("Malformed Content-Length");
 const fn lost(reason: &'static str) -> FrameFault {
     FrameFault { fault: Fault::bad(reason), head: None }
 }
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -343,3 +343,7 @@ impl Line {
         chars::trim(frame.get(self.colon as usize + 1..self.end as usize).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

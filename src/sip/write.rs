@@ -146,3 +146,66 @@ fn digits(mut number: u64, out: &mut Vec<u8>) {
     }
     out.get_mut(begin..).unwrap_or_default().reverse();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::message::Index;
+
+    const ASKED: &str = "BYE sip:b@b SIP/2.0\r\nv: SIP/2.0/TLS x;branch=z9hG4bK1\r\nMax-Forwards: 7\r\n\
+        Via:SIP/2.0/TLS  y;ms-received-cid=A,\r\n SIP/2.0/TCP z\r\nf: \"\u{17B}\"<sip:a@a>;epid=1;tag=2\r\n\
+        t: <sip:b@b>;epid=3\r\ni: abc\r\nCSeq: 7  BYE\r\nl: 0\r\n\r\n";
+
+    #[test]
+    fn responses_echo_what_they_must_and_nothing_else() {
+        let mut index = Index::default();
+        let request = index.read(ASKED.as_bytes()).expect("a start line");
+        let mut out = Vec::new();
+        response(&request, 481, reason(481), Some("g1"), &mut out)
+            .uint("Retry-After", 18_000)
+            .end();
+        let expected = "SIP/2.0 481 Call/Transaction Does Not Exist\r\n\
+            Via: SIP/2.0/TLS x;branch=z9hG4bK1\r\n\
+            Via: SIP/2.0/TLS  y;ms-received-cid=A,   SIP/2.0/TCP z\r\n\
+            From: \"\u{17B}\"<sip:a@a>;epid=1;tag=2\r\nTo: <sip:b@b>;epid=3;tag=g1\r\n\
+            Call-ID: abc\r\nCSeq: 7  BYE\r\nRetry-After: 18000\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+
+    #[test]
+    fn no_value_ends_its_line() {
+        let mut out = Vec::new();
+        request("MESSAGE", b"sip:a@b\r\nX: y", &mut out)
+            .header("Subject", b"a\r\nContact: <sip:evil>\0\n")
+            .body("text/plain", b"a\r\n\0");
+        let expected = "MESSAGE sip:a@b  X: y SIP/2.0\r\nSubject: a  Contact: <sip:evil>  \r\n\
+            Content-Type: text/plain\r\nContent-Length: 4\r\n\r\na\r\n\0";
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+    }
+
+    #[test]
+    fn our_hop_comes_first() {
+        let mut out = Vec::new();
+        insert_via(ASKED.as_bytes(), b"SIP/2.0/TLS imp1;branch=z9hG4bKus;alias", &mut out);
+        let mut index = Index::default();
+        let request = index.read(&out).expect("a start line");
+        assert_eq!(request.via().map(|it| it.host), Ok(&b"imp1"[..]));
+        assert_eq!(request.list(Name::Via).count(), 4);
+        assert!(out.ends_with(&ASKED.as_bytes()[21..]));
+    }
+
+    #[test]
+    fn refusals_carry_what_their_status_asks_for() {
+        let mut index = Index::default();
+        let request = index.read(ASKED.as_bytes()).expect("a start line");
+        let fault =
+            Fault::new(406).with("Accept", "application/pidf+xml").with("X", "a\r\nb".to_owned());
+        let mut out = Vec::new();
+        refusal(&request, &fault, Some("t"), &mut out);
+        let mut index = Index::default();
+        let answer = index.read(&out).expect("a status line");
+        assert_eq!((answer.status(), answer.reason()), (406, &b"Not Acceptable"[..]));
+        assert_eq!(answer.header(Name::Accept), Some(&b"application/pidf+xml"[..]));
+        assert_eq!(answer.other("x").next(), Some(&b"a  b"[..]));
+    }
+}
