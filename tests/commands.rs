@@ -82,6 +82,35 @@ fn check_policy_explains() {
 }
 
 #[test]
+fn check_policy_tells_the_protocol() {
+    let (_folder, path) = furnished();
+    let text = fs::read_to_string(&path).expect("the file");
+    let sip = "\n[[listen]]\naddress = \"127.0.0.1:5061\"\nparty = \"sip\"\n
+[[peer]]\npattern = \"lync.example\"\naction = \"allow\"\nprotocol = \"sip\"\n
+[[peer]]\npattern = \"*.behind.example\"\naction = \"allow\"\nprotocol = \"sip\"\n
+[[edge]]\nname = \"edge.example\"\nspeaks_for = [\"*.behind.example\"]\n";
+    fs::write(&path, text + sip).expect("our folder");
+    let ask = |to: &str, more: &[&str]| {
+        tandem(&[&["check", "policy", &path, "alice@example.com", to], more].concat())
+    };
+    let lync = ask("bob@lync.example", &[]);
+    assert_eq!(code(&lync), 0, "{lync:?}");
+    assert!(stdout(&lync).contains("sip over tls as lync"), "{lync:?}");
+    let behind = stdout(&ask("bob@a.behind.example", &[]));
+    assert!(behind.contains("behind the edge edge.example"), "{behind}");
+    for (to, protocol, profile) in [
+        ("bob@lync.example", "sip", "lync"),
+        ("bob@sub.lync.example", "xmpp", "xmpp"),
+        ("bob@partner.example", "xmpp", "xmpp"),
+    ] {
+        let json = ask(to, &["--output", "json"]);
+        let json: serde_json::Value = serde_json::from_str(&stdout(&json)).expect("JSON");
+        assert_eq!(json["speaks"]["protocol"], protocol, "{to}");
+        assert_eq!(json["speaks"]["profile"], profile, "{to}");
+    }
+}
+
+#[test]
 fn ctl_without_a_node_is_unavailable() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("ctl.sock").display().to_string();

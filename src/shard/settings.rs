@@ -103,7 +103,7 @@ impl Settings {
             .filter(|(it, address)| it.party == Party::Sip(transport) && address.port() != 0)
             .map(|(_, address)| address.port())
             .next()
-            .unwrap_or(transport.port())
+            .unwrap_or_else(|| transport.port())
     }
 
     /// The served domain of that name (lower-case A-labels).

@@ -92,7 +92,7 @@ impl Verdict {
         if self.names.speak_for(domain, what) {
             return Ok(());
         }
-        Err(Unproven::Name { wanted: domain.to_owned(), names: self.names.clone() })
+        Err(Unproven::Name { wanted: domain.to_owned(), names: Box::new(self.names.clone()) })
     }
 }
 
@@ -274,7 +274,7 @@ pub enum Unproven {
         /// The domain it should speak for.
         wanted: String,
         /// For whom it speaks.
-        names: Names,
+        names: Box<Names>,
     },
 }
 

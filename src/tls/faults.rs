@@ -97,7 +97,7 @@ pub enum MaterialFault {
         /// The domain.
         domain: String,
         /// The names there are.
-        names: Names,
+        names: Box<Names>,
     },
     /// Over, or within the hour.
     Expired {

@@ -108,6 +108,7 @@ impl Material {
             check_chain(&chain, now.0 / 1_000_000)?;
         for domain in source.domains {
             if !names.speak_for(domain, Use::S2s) && !names.speak_for(domain, Use::C2s) {
+                let names = Box::new(names);
                 return Err(MaterialFault::NotCovered { domain: domain.clone(), names });
             }
         }

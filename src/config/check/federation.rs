@@ -68,8 +68,9 @@ impl Checks<'_> {
             seen.push((pattern.clone(), at.span.clone(), is_sip));
             rules.push((pattern, rule));
         }
-        let edges = self.edges(edges, peers, local);
-        Policy::new(default, rules).with_edges(edges)
+        let policy = Policy::new(default, rules);
+        let edges = self.edges(edges, peers, local, &policy);
+        policy.with_edges(edges)
     }
 
     /// A domain is SIP or XMPP federated, never both; how it goes from one to the other.
@@ -82,7 +83,7 @@ impl Checks<'_> {
                 .mark(words(is_sip))
                 .other(first.clone(), words(!is_sip))
                 .why("each of its users would have two presences, and what is said to one of them could go either way")
-                .mend("to move it from SIP to XMPP: 1. remove the SIP rule and `tandem ctl reload`; 2. wait until its subscriptions and sessions have ended (its users are offline meanwhile); 3. add the XMPP rule and reload again"),
+                .mend("to move it from SIP to XMPP: 1. remove the SIP rule (where the default allows: action = \"deny\") and `tandem ctl reload`; 2. wait until its subscriptions and sessions have ended, its users are offline meanwhile; 3. add the XMPP rule and reload again"),
         );
     }
 

@@ -79,27 +79,43 @@ impl Checks<'_> {
                 listeners.push(Listener { party, security, proxies: proxies.clone() });
                 addresses.push(address);
             }
-            let optional = |it: &&At<Security>| it.value == Security::Optional;
-            let clear = entry.security.as_ref().filter(optional).map(|it| &it.span);
-            // Behind a proxy it is the proxy that speaks TLS.
-            let clear = clear.or(entry.clear.as_ref().filter(|_| proxies.is_empty()));
-            if let (Some(address), Some(span)) = (exposed, clear) {
-                self.found.push(
-                    Finding::warning(
-                        "C0401",
-                        span.clone(),
-                        format!("clear text is allowed on {address}"),
-                    )
-                    .mark("TLS may be left out here")
-                    .why("whoever is on the way can read and change what is said")
-                    .mend(match party {
-                        Party::Sip(_) => "security = \"tls\"; tcp and udp are for benches, closed networks and listeners behind a `proxy`",
-                        _ => "security = \"starttls\"; \"optional\" is for benches and closed networks",
-                    }),
-                );
+            if let Some(address) = exposed {
+                self.clear_listener(entry, party, address, !proxies.is_empty());
             }
         }
         (listeners, addresses)
+    }
+
+    /// Warns of clear text where others than this host can read it. Behind a proxy it is the proxy
+    /// that speaks TLS.
+    fn clear_listener(
+        &mut self,
+        entry: &Listen,
+        party: Party,
+        address: SocketAddr,
+        is_behind_proxy: bool,
+    ) {
+        let optional = entry.security.as_ref().filter(|it| it.value == Security::Optional);
+        let clear = entry.clear.as_ref().filter(|_| !is_behind_proxy);
+        let Some(span) = optional.map(|it| &it.span).or(clear) else { return };
+        let (mark, mend) = if matches!(party, Party::Sip(_)) {
+            (
+                "no TLS here",
+                "security = \"tls\"; tcp and udp are for benches, closed networks and listeners behind a `proxy`",
+            )
+        } else {
+            (
+                "TLS may be left out here",
+                "security = \"starttls\"; \"optional\" is for benches and closed networks",
+            )
+        };
+        let what = format!("clear text is allowed on {address}");
+        self.found.push(
+            Finding::warning("C0401", span.clone(), what)
+                .mark(mark)
+                .why("whoever is on the way can read and change what is said")
+                .mend(mend),
+        );
     }
 
     /// The addresses of trusted balancers before a listener.

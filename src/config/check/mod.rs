@@ -51,7 +51,8 @@ pub(super) fn check(
     let (listeners, addresses) =
         checks.listens(&file.listens, file.admin.http.as_ref(), admin.http);
     let policy = checks.policy(&file.federation, &file.peers, &file.edges, &names);
-    checks.sip_as_a_whole(&file.listens, &file.peers, &file.edges, &policy);
+    checks.sip_peers_can_connect(&file.listens, &file.peers);
+    checks.not_our_sip_name(&file.peers, &domains);
     if let Some(store) = &store {
         let listens = listeners.iter().any(|it| matches!(it.party, Party::Sip(_)));
         checks.sip_names(&file.domains, &domains, store, &policy, listens);

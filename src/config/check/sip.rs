@@ -1,6 +1,6 @@
 //! SIP federation: rules of SIP domains, trusted edges, our own name toward them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use crate::config::check::Checks;
@@ -184,7 +184,9 @@ impl Checks<'_> {
 
     fn sip_target(&mut self, at: &At<String>, port: u16) -> Option<SipTarget> {
         let text = at.value.as_str();
-        if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+        if let Ok(address) = text.parse::<SocketAddr>()
+            && address.port() != 0
+        {
             return Some(SipTarget { host: SipHost::Address(address.ip()), port: address.port() });
         }
         if let Ok(address) = text.parse::<IpAddr>() {
@@ -217,6 +219,7 @@ impl Checks<'_> {
         written: &[Written],
         peers: &[Peer],
         local: &[String],
+        policy: &Policy,
     ) -> Vec<Edge> {
         let mut edges: Vec<(Edge, Vec<Range<usize>>)> = Vec::new();
         for entry in written {
@@ -226,6 +229,7 @@ impl Checks<'_> {
                 let Some(pattern) = self.pattern(at) else { continue };
                 self.not_local(&pattern, at, local);
                 self.not_of_two_edges(&pattern, at, &edges);
+                self.edge_of_use(&pattern, at, policy);
                 places.push(at.span.clone());
                 patterns.push(pattern);
             }
@@ -294,14 +298,8 @@ impl Checks<'_> {
         }
     }
 
-    /// What needs the whole file: a way in for SIP peers, and that edges are of use.
-    pub(super) fn sip_as_a_whole(
-        &mut self,
-        listens: &[Listen],
-        peers: &[Peer],
-        edges: &[Written],
-        policy: &Policy,
-    ) {
+    /// SIP peers need a way in.
+    pub(super) fn sip_peers_can_connect(&mut self, listens: &[Listen], peers: &[Peer]) {
         // A TLS terminator in front passes TLS on as TCP.
         let takes = |it: &Listen, wanted: Transport| match &it.party {
             Some(At { value: Party::Sip(transport), .. }) => {
@@ -330,16 +328,32 @@ impl Checks<'_> {
                     .mend(format!("add [[listen]] with address = \"0.0.0.0:{port}\", party = \"sip\", security = \"{word}\"")),
             );
         }
-        for at in edges.iter().flat_map(|it| &it.speaks_for) {
-            self.edge_of_use(at, policy);
+    }
+
+    /// What stands in our Contact and Record-Route means us.
+    pub(super) fn not_our_sip_name(&mut self, peers: &[Peer], domains: &[Domain]) {
+        for at in peers.iter().filter_map(|it| it.pattern.as_ref()) {
+            let name = at.value.to_ascii_lowercase();
+            let Some(domain) = domains.iter().find(|it| it.sip_name == name && it.name != name)
+            else {
+                continue;
+            };
+            let what = format!("{name} is our own name toward SIP peers");
+            self.found.push(
+                Finding::error("C0203", at.span.clone(), what)
+                    .mark(format!("the sip_name of {}", domain.name))
+                    .why(
+                        "requests to that name mean this node, so it can't be a foreign domain too",
+                    )
+                    .mend("give the [[domain]] another sip_name, or remove the rule"),
+            );
         }
     }
 
     /// Who is believed for a domain that nobody may talk to is of no use.
-    fn edge_of_use(&mut self, at: &At<String>, policy: &Policy) {
-        let Ok(pattern) = Pattern::parse(&at.value.to_ascii_lowercase()) else { return };
+    fn edge_of_use(&mut self, pattern: &Pattern, at: &At<String>, policy: &Policy) {
         let is_of_use = |(other, rule): &(Pattern, Rule)| {
-            rule.allow && rule.protocol.sip().is_some() && other.overlaps(&pattern)
+            rule.allow && rule.protocol.sip().is_some() && other.overlaps(pattern)
         };
         if policy.rules().iter().any(is_of_use) {
             return;
