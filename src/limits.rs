@@ -313,6 +313,28 @@ pub const DNS_FAILURES_MAX: usize = 1_024;
 /// A header of the PROXY protocol: addresses, names and what a balancer adds take some hundred octets.
 pub const PROXY_HEADER_BYTES_MAX: usize = 2_048;
 
+// The gateway.
+
+/// Multiparts within multiparts of a SIP body; what is deeper is of no use.
+pub const BODY_DEPTH_MAX: usize = 5;
+/// Parts of a SIP body, all its multiparts together; further ones are not looked at.
+pub const BODY_PARTS_MAX: usize = 64;
+/// Groups within groups of an RTF text; a deeper one is no text.
+pub const RTF_DEPTH_MAX: usize = 64;
+/// Elements and texts of a small document: isComposing, KeyboardActivity.
+pub const GATEWAY_XML_EVENTS_MAX: usize = 256;
+/// Elements and texts of a presence document.
+pub const PIDF_EVENTS_MAX: usize = 16_384;
+/// Elements open at once in one.
+pub const PIDF_DEPTH_MAX: usize = 32;
+/// Tuples of one.
+pub const PIDF_TUPLES_MAX: usize = 128;
+/// Octets of a note that is carried over; the rest is cut.
+pub const NOTE_OCTETS_MAX: usize = 4_096;
+
+// Written down, an octet may become six, and the addresses stand beside it.
+const _: () = assert!(NOTE_OCTETS_MAX * 3 < PRESENCE_BYTES_MAX);
+
 // The control thread.
 
 /// Operations that wait for the store; more are answered *busy* at once.

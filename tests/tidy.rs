@@ -76,6 +76,7 @@ const FLOOR_PROCESS: u32 = 7;
 /// Uses within one floor that the architecture grants.
 const GRANTED: &[(&str, &str, &str)] = &[
     ("envelope", "address", "an envelope carries addresses"),
+    ("presence", "policy", "the tables of availability go by the rule's profile"),
     ("stdx", "limits", "bounded things know their bounds"),
     ("stdx", "time", "a timer wheel turns on moments"),
 ];

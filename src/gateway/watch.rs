@@ -290,9 +290,7 @@ impl State {
             (Self::Subscribing | Self::Refreshing(_), Input::Refused) => {
                 Step::to(Self::Ended).drop().tell(Tell::Refused)
             }
-            (Self::Subscribing, Input::NoUser) => {
-                Step::to(Self::Ended).drop().tell(Tell::NoUser)
-            }
+            (Self::Subscribing, Input::NoUser) => Step::to(Self::Ended).drop().tell(Tell::NoUser),
             (Self::Subscribing, Input::Unlisted | Input::Unfit) => {
                 Step::to(Self::Held).drop().wait(Wait::Hold).alarm()
             }

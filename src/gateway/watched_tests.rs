@@ -60,12 +60,10 @@ fn what_a_politely_denied_watcher_gets_is_what_one_of_an_offline_user_gets() {
     // The bytes follow from the state's text, the body and the moment; an offline user's current
     // document is the closed one.
     let shape = |step: Step| (step.reply, step.tell, step.next.written(7), step.ask);
-    for (real, polite) in [
-        (Standing::Allowed, Standing::Denied),
-        (Standing::Allowed, Standing::Blocked),
-    ] {
-        for (from_real, from_polite) in
-            [(State::Init, State::Init), (State::Active, State::Hidden)]
+    for (real, polite) in
+        [(Standing::Allowed, Standing::Denied), (Standing::Allowed, Standing::Blocked)]
+    {
+        for (from_real, from_polite) in [(State::Init, State::Init), (State::Active, State::Hidden)]
         {
             for make in [Input::Subscribe, Input::End] {
                 let (real, polite) =

@@ -6,6 +6,7 @@
 //! version: a record of another version is **not** expanded, the set is asked for anew.
 
 mod audience;
+pub mod availability;
 mod watchers;
 
 pub use audience::{Audience, Share};
