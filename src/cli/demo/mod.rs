@@ -18,6 +18,8 @@ use crate::admin::Exit;
 use crate::cli::output::{note, say};
 use crate::tls::{CertStore, Clock, Roots};
 
+pub mod edge;
+
 mod client;
 mod dns;
 mod element;
