@@ -238,33 +238,52 @@ pub const SIP_DIALOGS_MAX: usize = 200_000;
 /// Requests of a shard that wait for the dialogs of before a restart to be loaded.
 pub const SIP_RESTORING_MAX: usize = 4_096;
 
-// Instant messages over SIP.
+// SIP transactions and ways.
 
-/// From an INVITE of ours to its final answer, and from a text to its outcome: below the 40 s of its
-/// account, above the 10 s that Microsoft's clients may take.
-pub const IM_ANSWER_TIME_MAX: Duration = Duration::from_secs(38);
-/// So long after a text's time the answer to its MESSAGE is waited for no more.
-pub const IM_OVERDUE_TIME: Duration = Duration::from_millis(1_500);
-/// A dialog in which nothing is said ends, as those of Microsoft's clients do.
-pub const IM_IDLE_TIME_MAX: Duration = Duration::from_secs(900);
-/// Dialogs of one session that may be invited to; ours that end may be as many more.
-pub const IM_LEGS_MAX: usize = 4;
-/// Texts of one session that wait for its dialog.
-pub const IM_TEXTS_WAITING_MAX: usize = 64;
-/// Sessions of a shard's users.
-pub const IM_SESSIONS_MAX: u32 = 100_000;
-/// Requests of those sessions whose answers are not known yet.
-pub const IM_ASKS_MAX: u32 = 200_000;
-/// Texts of partners whose outcome is not known yet; one more is told to wait.
-pub const IM_GIVEN_MAX: usize = 65_536;
-/// Answers to messages that are given again when the message comes again: of one dialog.
-pub const IM_ANSWERS_MAX: usize = 32;
-/// The same of a shard, for messages outside of any dialog.
-pub const PAGE_ANSWERS_MAX: usize = 16_384;
-
-const _: () = assert!(
-    IM_ANSWER_TIME_MAX.as_millis() + IM_OVERDUE_TIME.as_millis() < IN_FLIGHT_TIME_MAX.as_millis()
-);
+/// Requests of partners that a shard is answering: some 2 KiB each.
+pub const SIP_SERVERS_MAX: u32 = 65_536;
+/// Requests of ours that a shard's connections wait for: some 4 KiB each.
+pub const SIP_CLIENTS_MAX: u32 = 65_536;
+/// Requests that users of a shard wait for.
+pub const SIP_ASKS_MAX: u32 = 131_072;
+/// An INVITE that its home has not answered after this time is refused.
+pub const SIP_INVITE_TIME_MAX: Duration = Duration::from_secs(180);
+/// The home waits so much longer for an answer than its way.
+pub const SIP_ANSWER_GRACE: Duration = Duration::from_secs(5);
+/// Targets that one request is sent to, one after the other.
+pub const SIP_TRIES_MAX: u8 = 3;
+/// With less time left no other target is tried.
+pub const SIP_TRY_TIME_MIN: Duration = Duration::from_secs(2);
+/// Requests that wait for one peer.
+pub const SIP_WAY_QUEUE_MAX: usize = 16_384;
+/// Octets of these.
+pub const SIP_WAY_QUEUE_BYTES_MAX: usize = 64 * 1_024 * 1_024;
+/// This share of a peer's rate may go at once: with what is spread over the second behind it, no
+/// second holds more than the rate.
+pub const SIP_PACE_BURST_SHARE: u32 = 4;
+/// The longest that a peer's Retry-After is obeyed.
+pub const SIP_REST_MAX: Duration = Duration::from_secs(120);
+/// Distinct URIs that new requests to one peer went to, when its operator is warned: an Edge blocks
+/// who asks for more than 1,000.
+pub const SIP_URIS_WARN: usize = 800;
+/// The longest pause before a peer is tried again: one that is back is found within seconds.
+pub const SIP_BACKOFF_MAX: Duration = Duration::from_secs(8);
+/// A connection that has shown nothing yet gets this long for its first request.
+pub const SIP_FIRST_TIME_MAX: Duration = Duration::from_secs(30);
+/// The rest of a message that has begun comes within this time.
+pub const SIP_MESSAGE_TIME_MAX: Duration = Duration::from_secs(20);
+/// A connection without any traffic for this long is closed.
+pub const SIP_IDLE_MAX: Duration = Duration::from_secs(600);
+/// Ways whose requests one connection carries: domains of ours that it was used for.
+pub const SIP_WAYS_PER_CONN_MAX: usize = 16;
+/// Domains that one connection has proven to speak for, an edge's many.
+pub const SIP_CLEARED_MAX: usize = 1_024;
+/// Domains whose SRV targets a shard remembers.
+pub const SIP_TARGETS_KEPT_MAX: usize = 4_096;
+/// They are believed at least so long.
+pub const SIP_TARGETS_TIME_MIN: Duration = Duration::from_secs(30);
+/// And at most so long.
+pub const SIP_TARGETS_TIME_MAX: Duration = Duration::from_secs(3_600);
 
 // net: the pump, the mesh and the lanes.
 

@@ -9,6 +9,7 @@ use crate::shard::client::Login;
 use crate::shard::kernel::{ConnId, Ending, ShardId};
 use crate::shard::peer_in::PeerIn;
 use crate::shard::peer_out::PeerOut;
+use crate::shard::sip::SipConn;
 use crate::time::Moment;
 use crate::tls;
 use crate::xmpp::frame::Framer;
@@ -55,6 +56,8 @@ pub(crate) enum Role {
     PeerIn(Box<PeerIn>),
     /// We connected to a peer.
     PeerOut(Box<PeerOut>),
+    /// A SIP peer, whichever side connected.
+    Sip(Box<SipConn>),
 }
 
 /// A client that has bound a resource.
@@ -79,6 +82,8 @@ pub(crate) enum Arrival {
     Bind(String),
     /// Its session, of which it has handled so many stanzas (XEP-0198, 5).
     Resume(SessionId, u32),
+    /// A SIP peer's connection; its first request lies in its tail.
+    Sip,
 }
 
 impl Conn {

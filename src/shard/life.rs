@@ -29,7 +29,7 @@ impl Shard {
         let (role, what) = match party {
             Party::Client => (Role::Login(Box::new(Login::new(security))), tls::Use::C2s),
             Party::Peer => (Role::PeerIn(Box::new(PeerIn::new(security))), tls::Use::S2s),
-            Party::Sip(_) => return self.requests.push(Request::Close(id, Ending::Abort)),
+            Party::Sip(carrier) => return self.sip_accepted(id, carrier, remote),
         };
         let mut conn = Box::new(Conn::new(id, role, remote, self.now.moment));
         if security == Security::Direct {
@@ -61,6 +61,7 @@ impl Shard {
             match arrival {
                 Arrival::Bind(bind_id) => self.bound(&mut conn, &bind_id),
                 Arrival::Resume(id, handled) => self.resume(&mut conn, id, handled),
+                Arrival::Sip => self.sip_arrived(&mut conn),
             }
         }
         // What came behind the request waits in the tail.
@@ -83,6 +84,7 @@ impl Shard {
             Role::Login(_) => self.login_secured(conn),
             Role::PeerIn(_) => self.peer_secured(conn),
             Role::PeerOut(_) => self.way_secured(conn),
+            Role::Sip(_) => self.sip_secured(conn),
             Role::Bound(_) => {}
         }
     }
@@ -103,7 +105,7 @@ impl Shard {
 
     /// Says `</stream:stream>` and closes.
     pub(super) fn close_stream(&mut self, conn: &mut Conn) {
-        if self.may_speak(conn) {
+        if self.may_speak(conn) && !matches!(conn.role, Role::Sip(_)) {
             self.write(conn.id, |out| out.extend_from_slice(b"</stream:stream>"));
         }
         self.close(conn, Ending::Orderly);
@@ -111,6 +113,10 @@ impl Shard {
 
     /// RFC 6120, 4.9.1.1: our header, then the error, then the end.
     pub(super) fn stream_fault(&mut self, conn: &mut Conn, fault: StreamFault) {
+        if matches!(conn.role, Role::Sip(_)) {
+            // SIP has no word for it.
+            return self.close(conn, Ending::Orderly);
+        }
         self.counters.stream_faults[fault.index()] += 1;
         if self.may_speak(conn) {
             if !Self::has_said_header(conn) {
@@ -131,7 +137,7 @@ impl Shard {
         match &conn.role {
             Role::Login(login) => login.has_said_header(),
             Role::PeerIn(peer) => peer.has_said_header(),
-            Role::Bound(_) | Role::PeerOut(_) => true,
+            Role::Bound(_) | Role::PeerOut(_) | Role::Sip(_) => true,
         }
     }
 
@@ -139,7 +145,7 @@ impl Shard {
         match conn.role {
             Role::Login(_) => self.login_say_header(conn),
             Role::PeerIn(_) => self.peer_say_header(conn),
-            Role::Bound(_) | Role::PeerOut(_) => {}
+            Role::Bound(_) | Role::PeerOut(_) | Role::Sip(_) => {}
         }
     }
 
@@ -165,6 +171,7 @@ impl Shard {
             if first {
                 // Nothing more goes this way: what comes now needs another stream.
                 self.way_gone(conn);
+                self.sip_gone(conn);
                 self.client_gone(conn);
             }
         }
@@ -185,6 +192,7 @@ impl Shard {
         }
         self.client_gone(&mut conn);
         self.way_gone(&conn);
+        self.sip_gone(&conn);
         for (receipt, stanza) in outbox.lost() {
             self.counters.undelivered += u64::from(receipt.origin.is_some());
             self.another_way(receipt.origin, receipt.since, &stanza);
@@ -218,6 +226,9 @@ impl Shard {
     fn overdue(&mut self, conn: &mut Conn) {
         if conn.is_closing() {
             return self.close(conn, Ending::Abort);
+        }
+        if matches!(conn.role, Role::Sip(_)) {
+            return self.sip_overdue(conn);
         }
         if !conn.streaming && matches!(conn.role, Role::PeerOut(_)) {
             return self.way_overdue(conn);

@@ -69,8 +69,8 @@ use crate::shard::post::{Posts, Verdict};
 use crate::shard::random::Random;
 use crate::shard::services::Laters;
 use crate::shard::session::Sessions;
-use crate::shard::settings::Settings;
-use crate::shard::sip::Sip;
+use crate::shard::settings::{ListenerId, Settings};
+use crate::shard::sip::{Sip, SipTransport};
 use crate::shard::table::Table;
 use crate::stdx::{Map, Wheel};
 use crate::time::{Moment, Now};
@@ -102,6 +102,8 @@ pub struct Shard {
     ways: Ways<ConnId>,
     /// Dialogs of this shard's users with SIP partners.
     sip: Sip,
+    /// SIP between sockets and users' homes.
+    transport: SipTransport,
     account: Account,
     /// Outcomes of other shards' stanzas, by shard, told at the end of the turn.
     outcomes: Vec<Outcomes>,
@@ -172,6 +174,7 @@ enum Request {
     Close(ConnId, Ending),
     Connect(Ticket, std::net::SocketAddr),
     HandOver(ConnId, ShardId, Box<Parcel>),
+    Datagram(ListenerId, std::net::SocketAddr, Vec<u8>),
     Ask(Question),
     /// Too many questions are open: this one is answered as if the store were away.
     Fail(Job),
@@ -202,6 +205,7 @@ impl Shard {
             handled: Vec::new(),
             sessions: Sessions::new(random.number()),
             sip: Sip::new(random.number()),
+            transport: SipTransport::new(|| random.number()),
             counters: Counters::default(),
             timers: Wheel::new(),
             random,

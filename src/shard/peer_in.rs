@@ -253,6 +253,7 @@ impl Shard {
         match &mut conn.role {
             Role::PeerIn(peer) => peer.verdict = Some(Box::new(verdict)),
             Role::PeerOut(_) => self.way_judged(conn, &verdict),
+            Role::Sip(_) => self.sip_judged(conn, verdict),
             Role::Login(_) | Role::Bound(_) => {}
         }
     }

@@ -38,10 +38,24 @@ pub(super) enum Record {
     WatchersWanted,
     /// A stanza of a user of the receiving shard for somebody in a SIP domain.
     Gateway,
+    /// A partner's request, for its user's home.
+    SipRequest,
+    /// The home's answer to it.
+    SipReply,
+    /// Its caller has given up.
+    SipCancelled,
+    /// A request of a user, for the shard of its way.
+    SipOut,
+    /// Nobody wants its answer any more.
+    SipCancel,
+    /// Its answer, or why there is none.
+    SipAnswer,
+    /// A response that came on another shard's connection or socket.
+    SipStray,
 }
 
 impl Record {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 17] = [
         Self::Stanza,
         Self::Outbound,
         Self::Outcomes,
@@ -52,6 +66,13 @@ impl Record {
         Self::Watchers,
         Self::WatchersWanted,
         Self::Gateway,
+        Self::SipRequest,
+        Self::SipReply,
+        Self::SipCancelled,
+        Self::SipOut,
+        Self::SipCancel,
+        Self::SipAnswer,
+        Self::SipStray,
     ];
 }
 
@@ -249,6 +270,7 @@ impl Shard {
             Some(Record::Fanout) => self.fanout_came(from, rest),
             Some(Record::Watchers) => self.watchers_came(rest),
             Some(Record::WatchersWanted) => self.watchers_wanted(from, rest),
+            Some(record) => self.sip_posted(from, *record, rest),
             None => unreachable!("both ends are the same program"),
         }
     }
@@ -341,6 +363,11 @@ impl Shard {
                 | Record::Watchers
                 | Record::WatchersWanted,
             ) => self.keep_post(to, record),
+            Some(kind) => {
+                if self.sip_unposted(*kind, rest) {
+                    self.keep_post(to, record);
+                }
+            }
             None => {}
         }
     }

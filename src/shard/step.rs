@@ -25,6 +25,7 @@ impl Engine for Shard {
         self.fire_timers();
         self.tell_verdicts();
         self.settle_sip();
+        self.tell_sip();
         self.settle_rows();
         self.relieve();
         self.ask_to_keep();
@@ -46,7 +47,7 @@ impl Shard {
     /// if other shards had no room for what they must hear.
     fn deadline(&self) -> Moment {
         let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
-        if !self.dirty.is_empty() || !self.verdicts.is_empty() || self.owes_notes() {
+        if !self.dirty.is_empty() || !self.verdicts.is_empty() || self.owes_notes() || self.owes_sip() {
             self.now.moment
         } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
             timer.min(self.now.moment + POST_AGAIN_AFTER)
@@ -59,8 +60,7 @@ impl Shard {
         match event {
             Event::Received { conn, bytes } => self.received(conn, bytes),
             Event::Sent { conn, buffer } => self.sent(conn, buffer),
-            // Nobody listens for datagrams yet.
-            Event::Datagram { .. } => {}
+            Event::Datagram { listener, remote, bytes } => self.datagram(listener, remote, bytes),
             Event::Posted { from, record } => self.posted(from, record),
             Event::Accepted { conn, listener, remote } => self.accepted(conn, listener, remote),
             Event::Arrived { conn, parcel } => self.arrived(conn, *parcel),
@@ -140,6 +140,9 @@ impl Shard {
 
     /// Works on frames as far as they are whole; returns how many octets they took.
     fn frames(&mut self, conn: &mut Conn, bytes: &[u8]) -> usize {
+        if matches!(conn.role, Role::Sip(_)) {
+            return self.sip_frames(conn, bytes);
+        }
         let mut at = 0;
         while !conn.parked && !conn.is_closing() && !self.choked(conn) {
             let rest = bytes.get(at..).unwrap_or_default();
@@ -153,6 +156,7 @@ impl Shard {
                         Role::Login(_) => self.login_element(conn, frame, &stanza),
                         Role::PeerIn(_) => self.peer_element(conn, frame, &stanza),
                         Role::PeerOut(_) => self.way_element(conn, frame, &stanza),
+                        Role::Sip(_) => {}
                     }
                     if conn.tls.as_ref().is_some_and(|tls| !tls.is_established()) {
                         // RFC 6120, 5.4.3.3: nothing may be sent between <starttls/> and the
@@ -175,7 +179,9 @@ impl Shard {
                         Role::Login(_) => self.login_open(conn, frame, &header),
                         Role::PeerIn(_) => self.peer_open(conn, frame, &header),
                         Role::PeerOut(_) => self.way_open(conn, frame, &header),
-                        Role::Bound(_) => self.stream_fault(conn, StreamFault::NotWellFormed),
+                        Role::Bound(_) | Role::Sip(_) => {
+                            self.stream_fault(conn, StreamFault::NotWellFormed);
+                        }
                     }
                 }
                 Ok(Framed::Close(length)) => {
@@ -190,7 +196,7 @@ impl Shard {
 
     /// Backpressure: who does not read his answers is not asked for more questions. What he has
     /// sent already waits in his tail.
-    fn choked(&mut self, conn: &mut Conn) -> bool {
+    pub(super) fn choked(&mut self, conn: &mut Conn) -> bool {
         if conn.choked {
             return true;
         }
@@ -234,6 +240,7 @@ impl Shard {
         }
         if low {
             self.way_has_room(id);
+            self.line_has_room(id);
         }
         let more = self.conns.outbox(id).is_some_and(|outbox| outbox.waiting_bytes() > 0);
         // Nearly always there is nothing more to it.
@@ -409,6 +416,9 @@ impl Shard {
                     Request::Close(conn, ending) => kernel.close(conn, ending),
                     Request::Connect(ticket, target) => kernel.connect(ticket, target),
                     Request::HandOver(conn, to, parcel) => kernel.hand_over(conn, to, parcel),
+                    Request::Datagram(listener, remote, bytes) => {
+                        kernel.send_datagram(listener, remote, &bytes);
+                    }
                     Request::Fail(job) => self.job_failed(job),
                     Request::Ask(question) => {
                         if let Err(question) = kernel.ask(question) {
@@ -433,6 +443,6 @@ fn limits_of(conn: &Conn) -> &'static Limits {
         // A server that we called has proven nothing until our key or certificate is taken.
         Role::PeerOut(peer) if peer.is_open() => &Limits::SERVER,
         Role::PeerOut(_) => &Limits::CALLED,
-        Role::Login(_) | Role::PeerIn(_) => &Limits::STRANGER,
+        Role::Login(_) | Role::PeerIn(_) | Role::Sip(_) => &Limits::STRANGER,
     }
 }

@@ -11,6 +11,7 @@ use crate::limits::{CONNECT_TIME_MAX, RESOLVE_TIME_MAX};
 use crate::peer::{Input, Stage, Trouble};
 use crate::policy::{Rule, Security};
 use crate::shard::kernel::{ConnId, Ending, Question, Ticket};
+use crate::shard::sip::sip_way_of;
 use crate::shard::ways::target_text;
 use crate::shard::{Request, Shard};
 use crate::stdx::Key;
@@ -56,6 +57,9 @@ impl Shard {
 
     /// A host's addresses.
     pub(super) fn addresses(&mut self, ticket: Ticket, host: &str, addresses: Option<&[IpAddr]>) {
+        if let Some(key) = sip_way_of(ticket) {
+            return self.reach_addresses(key, host, addresses);
+        }
         let key = Key::from_u64(ticket.0);
         let asked = self.ways.get(key).and_then(|way| way.plan.as_ref()).and_then(Plan::asked);
         // Too late where they differ: the way has gone on to another host.
@@ -147,6 +151,9 @@ impl Shard {
 
     /// A connection that a way asked for stands.
     pub(super) fn connected(&mut self, id: ConnId, ticket: Ticket, remote: SocketAddr) {
+        if let Some(key) = sip_way_of(ticket) {
+            return self.sip_connected(id, key, remote);
+        }
         let key = Key::from_u64(ticket.0);
         let awaited = self.ways.get(key).is_some_and(|way| {
             way.stage() == Stage::Connecting
@@ -170,6 +177,9 @@ impl Shard {
 
     /// It could not be made.
     pub(super) fn connect_failed(&mut self, ticket: Ticket, reason: &'static str) {
+        if let Some(key) = sip_way_of(ticket) {
+            return self.sip_connect_failed(key, reason);
+        }
         let key = Key::from_u64(ticket.0);
         let Some(way) = self.ways.get_mut(key) else { return };
         if way.stage() == Stage::Connecting {

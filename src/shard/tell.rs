@@ -32,8 +32,7 @@ impl Shard {
             Answer::Addresses { ticket, host, addresses } => {
                 self.addresses(ticket, &host, addresses.as_deref());
             }
-            // Nobody asks yet.
-            Answer::ResolvedSip { .. } => {}
+            Answer::ResolvedSip { ticket, found } => self.sip_resolved(ticket, found),
         }
     }
 
@@ -116,6 +115,7 @@ impl Shard {
     fn stop(&mut self) {
         self.stopping = true;
         self.stop_ways();
+        self.stop_sip_ways();
         self.end_sessions(None);
         let ids: Vec<ConnId> = self.conns.ids().collect();
         for id in ids {
@@ -136,7 +136,7 @@ impl Shard {
             let bare = match &conn.role {
                 Role::Bound(bound) => Some(bound.address.bare()),
                 Role::Login(login) => login.claims(),
-                Role::PeerIn(_) | Role::PeerOut(_) => None,
+                Role::PeerIn(_) | Role::PeerOut(_) | Role::Sip(_) => None,
             };
             if bare == Some(user.bare()) && !conn.is_closing() {
                 self.stream_fault(&mut conn, StreamFault::NotAuthorized);
@@ -168,6 +168,7 @@ impl Shard {
         figures.push(("tandem_users_online", Vec::new(), self.home.online() as u64));
         figures.push(("tandem_sessions_detached", Vec::new(), self.sessions.detached()));
         figures.push(("tandem_ways", Vec::new(), self.ways.len() as u64));
+        figures.extend(self.transport.figures().map(|(name, value)| (name, Vec::new(), value)));
         let ids: Vec<ConnId> = if streams { self.conns.ids().collect() } else { Vec::new() };
         let streams = ids.into_iter().filter_map(|id| self.row(id)).collect();
         Report { shard: self.id.0, figures, streams }
@@ -187,6 +188,7 @@ impl Shard {
             }
             Role::PeerIn(peer) => ("s2s-in", peer.far(), peer.near(), peer.state()),
             Role::PeerOut(peer) => ("s2s-out", peer.far(), peer.near(), peer.state()),
+            Role::Sip(sip) => sip.row(),
         };
         let tls = conn.tls.as_ref().map(|t| {
             format!("{} {}", t.version().unwrap_or("handshake"), t.suite().unwrap_or_default())

@@ -309,6 +309,10 @@ impl Shard {
                 ];
                 self.notice("peer_setup_failed", fields);
             }
+            Role::Sip(_) => {
+                let why = why();
+                self.sip_conn_troubled(conn, step, why);
+            }
             Role::PeerIn(_) | Role::Login(_) | Role::Bound(_) => {}
         }
     }

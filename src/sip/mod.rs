@@ -17,6 +17,7 @@ pub mod method;
 pub mod multipart;
 pub mod name;
 pub mod sdp;
+pub mod transaction;
 pub mod uri;
 pub mod write;
 

@@ -1,6 +1,6 @@
 //! Two nodes and scripted peers: the streams between domains as conversations.
 
-mod world;
+pub(super) mod world;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -21,7 +21,7 @@ use crate::tls;
 use crate::xmpp::frame::Limits;
 
 /// 2026-01-01.
-pub(super) const TODAY: Wall = Wall(1_767_225_600_000_000);
+pub(in crate::shard) const TODAY: Wall = Wall(1_767_225_600_000_000);
 pub(super) const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
      xmlns:db='jabber:server:dialback' version='1.0'";
 
@@ -132,7 +132,7 @@ pub(super) fn script_address() -> SocketAddr {
     "127.0.0.9:5269".parse().unwrap()
 }
 
-pub(super) fn rule(auth: PeerAuth, security: Security, targets: &[SocketAddr]) -> Rule {
+pub(in crate::shard) fn rule(auth: PeerAuth, security: Security, targets: &[SocketAddr]) -> Rule {
     let targets = targets.iter().map(|it| Target { address: *it, security }).collect();
     Rule {
         allow: true,
@@ -393,25 +393,25 @@ impl World {
     }
 }
 
-pub(super) fn bare() -> Arc<tls::CertStore> {
+pub(in crate::shard) fn bare() -> Arc<tls::CertStore> {
     Arc::new(tls::CertStore::build(&[], TODAY, &clock()).unwrap())
 }
 
-pub(super) fn clock() -> tls::Clock {
+pub(in crate::shard) fn clock() -> tls::Clock {
     let clock = tls::Clock::default();
     clock.set(TODAY);
     clock
 }
 
 /// A small authority.
-pub(super) struct Ca {
-    pub(super) key: rcgen::KeyPair,
-    pub(super) params: rcgen::CertificateParams,
-    pub(super) pem: String,
+pub(in crate::shard) struct Ca {
+    pub(in crate::shard) key: rcgen::KeyPair,
+    pub(in crate::shard) params: rcgen::CertificateParams,
+    pub(in crate::shard) pem: String,
 }
 
 impl Ca {
-    pub(super) fn new() -> Self {
+    pub(in crate::shard) fn new() -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -419,7 +419,7 @@ impl Ca {
         Self { key, params, pem }
     }
 
-    pub(super) fn store(&self, domain: &str, named: &str) -> Arc<tls::CertStore> {
+    pub(in crate::shard) fn store(&self, domain: &str, named: &str) -> Arc<tls::CertStore> {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params =
             rcgen::CertificateParams::new(vec![domain.to_owned(), named.to_owned()]).unwrap();

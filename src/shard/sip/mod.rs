@@ -11,17 +11,31 @@
 //! delivered ([`Shard::deliver`]), and a stanza to it comes to [`Shard::sip_stanza`] on the home
 //! shard of its sender. RFC 3261, 6665; RFC 7247.
 
+mod client;
+mod conn;
 mod counters;
+mod datagram;
+mod identity;
+mod inbound;
+mod reach;
 mod relay;
 mod restore;
+mod server;
 mod session;
+#[cfg(test)]
+mod tests;
+mod transport;
 mod user;
 mod watch;
 mod watched;
+mod ways;
 
 use std::fmt;
 
+pub(crate) use conn::SipConn;
 pub(crate) use counters::SipCounters;
+pub(in crate::shard) use reach::sip_way_of;
+pub(crate) use transport::SipTransport;
 
 use crate::envelope::{Kind, Origin};
 use crate::home::dialogs::{DialogChange, DialogKey};
@@ -126,6 +140,14 @@ pub(crate) enum Due {
     Watched(Key),
     Watch(Key),
     Session(Key),
+    /// A server transaction of this shard.
+    Server(Key),
+    /// A client transaction of this shard.
+    Client(Key),
+    /// A way of this shard.
+    Way(Key),
+    /// The answer to a request of a user of this shard.
+    Ask(Key),
 }
 
 /// The home's half: dialogs of this shard's users.
