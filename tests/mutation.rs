@@ -1,10 +1,14 @@
-//! Ten million spoilt stanzas: none may panic, and what passes must hold what a scan promises.
+//! Ten million spoilt stanzas and as many spoilt SIP messages: none may panic, and what passes must hold
+//! what a scan promises.
 //!
 //! A debug build tries fewer, so that the usual test run stays quick; `--release` tries them all.
 
 #![expect(clippy::print_stdout, reason = "the count is the result")]
 
 mod corpus;
+#[path = "mutation/sip.rs"]
+mod sip;
+mod sip_corpus;
 
 use corpus::Mutator;
 use tandem::xmpp::{

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bars;
 mod counting;
+mod index;
 mod relay;
 mod scan;
 mod scripted;

@@ -63,6 +63,10 @@ impl Message<'_> {
         let (from, to) = (self.from()?, self.to()?);
         from.uri()?;
         to.uri()?;
+        // RFC 3261, 19.3: a tag is a token; one that is empty would hide the one we add.
+        if [from, to].iter().any(|it| it.param("tag").is_some() && it.tag().is_none()) {
+            return Err(Fault::bad("Malformed Tag"));
+        }
         let keys = [via.branch(), from.tag(), to.tag(), Some(self.call_id()?.as_bytes())];
         if keys.into_iter().flatten().any(|it| it.len() > limits::SIP_KEY_BYTES_MAX) {
             return Err(Fault::bad("Call-ID, Tag or Branch Too Long"));

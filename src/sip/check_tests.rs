@@ -44,6 +44,8 @@ fn each_fault_has_its_answer() {
         ("<sip:a@a.example>", "A, B <sip:a@a.example>", 400),
         ("<sip:bob@b.example>", "< sip:bob@b.example >", 400),
         ("<sip:bob@b.example>", "<sip:bob@>", 400),
+        ("tag=1", "tag=", 400),
+        ("tag=1", "tag", 400),
         ("Call-ID: c", "Call-ID:", 400),
         ("Call-ID: c", "Call-ID: c d", 400),
         ("CSeq: 1", "CSeq: 36893488147419103232", 400),

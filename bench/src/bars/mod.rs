@@ -10,8 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::scan;
 use crate::servers::{self, Stage, Subject};
+use crate::{index, scan};
 
 mod memory;
 mod rounds;
@@ -189,11 +189,22 @@ impl Bars {
         let rounds = scan::rounds(self.rounds() * 3, if self.quick { 500 } else { 4000 })?;
         let ns = Spread::of(rounds.iter().map(|r| r.ns).collect());
         let allocations: u64 = rounds.iter().map(|r| r.allocations).sum();
-        let verdict = verdict(ns.median <= 350.0 && allocations == 0, true);
-        say(&format!("V10 {ns} ns bar 350 {verdict} ({allocations} allocations)"))?;
-        Ok(
-            json!({ "ns": rounds.iter().map(|r| r.ns).collect::<Vec<_>>(), "allocations": allocations }),
-        )
+        let holds = verdict(ns.median <= 350.0 && allocations == 0, true);
+        say(&format!("V10 {ns} ns bar 350 {holds} ({allocations} allocations)"))?;
+        let sip = index::rounds(self.rounds() * 3, if self.quick { 1_000 } else { 8_000 })?;
+        let index = Spread::of(sip.iter().map(|r| r.index_ns).collect());
+        let whole = Spread::of(sip.iter().map(|r| r.whole_ns).collect());
+        let sip_allocations: u64 = sip.iter().map(|r| r.allocations).sum();
+        let holds = verdict(index.median <= 600.0 && sip_allocations == 0, true);
+        say(&format!(
+            "V10-SIP {index} ns bar 600 {holds} ({sip_allocations} allocations; framed, indexed and checked {whole} ns)"
+        ))?;
+        Ok(json!({
+            "ns": rounds.iter().map(|r| r.ns).collect::<Vec<_>>(), "allocations": allocations,
+            "sip_index_ns": sip.iter().map(|r| r.index_ns).collect::<Vec<_>>(),
+            "sip_whole_ns": sip.iter().map(|r| r.whole_ns).collect::<Vec<_>>(),
+            "sip_allocations": sip_allocations,
+        }))
     }
 
     /// Keeps the raw rounds with what is needed to repeat them.
