@@ -5,6 +5,8 @@
 #![expect(clippy::print_stdout, reason = "the count is the result")]
 
 mod corpus;
+#[path = "mutation/gateway.rs"]
+mod gateway;
 
 use corpus::Mutator;
 use tandem::xmpp::{
