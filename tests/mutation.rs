@@ -6,6 +6,8 @@
 #![expect(clippy::print_stdout, reason = "the count is the result")]
 
 mod corpus;
+#[path = "mutation/gateway.rs"]
+mod gateway;
 #[path = "mutation/sip.rs"]
 mod sip;
 mod sip_corpus;

@@ -33,6 +33,8 @@ pub(crate) struct File {
     pub federation: Federation,
     pub peers: Vec<Peer>,
     pub edges: Vec<Edge>,
+    /// `[clients]`.
+    pub jabber_clients: Option<Vec<At<String>>>,
     pub store: Store,
     pub admin: Admin,
     pub log_level: Option<At<&'static str>>,
@@ -270,6 +272,7 @@ fn read_section(file: &mut File, mut it: Section<'_, '_>) {
         "federation" => file.federation = federation(&mut it),
         "peer" => file.peers.push(peer(&mut it)),
         "edge" => file.edges.push(edge(&mut it)),
+        "clients" => file.jabber_clients = it.strings("jabber"),
         "store" => {
             // One kind so far: the word is checked and means nothing more.
             it.choice("kind", &[("sqlite", ())]);

@@ -259,6 +259,13 @@ pub const KEYS: &[Key] = &[
         "its name on port 5061",
         "where it is, in the order of tries",
     ),
+    key(
+        "clients",
+        "jabber",
+        "a list of texts with * for anything",
+        "[\"*cisco*jabber*\", \"jabber_*\"]",
+        "local clients that show presence as Cisco Jabber does, by capabilities node or resource",
+    ),
     key("store", "kind", "\"sqlite\"", "\"sqlite\"", "what holds the accounts"),
     key("store", "path", "a file", "\"tandem.db\" in node.state", "the database file"),
     key("admin", "http", "a loopback \"ip:port\"", "off", "serves /health, /ready and /metrics"),

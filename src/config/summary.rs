@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
+use crate::config::read::printable;
 use crate::config::{Loaded, Pump};
 use crate::policy::{
-    Identity, Im, Pattern, PeerAuth, Pidf, Profile, Rule, Security, SipRule, Transport,
+    Clients, Identity, Im, Pattern, PeerAuth, Pidf, Profile, Rule, Security, SipRule, Transport,
 };
 use crate::shard::settings::{Denial, Listener, Party};
 
@@ -61,6 +62,11 @@ impl Loaded {
                 if i == 0 { "edges" } else { "" },
                 format!("{} speaks for {}, at {}", it.name, patterns.join(", "), at.join(", ")),
             );
+        }
+        if settings.clients != Clients::default() {
+            let patterns: Vec<_> =
+                settings.clients.jabber().iter().map(|it| printable(it)).collect();
+            row("clients", format!("as Cisco Jabber: {}", patterns.join(", ")));
         }
         row(
             "DNS",

@@ -133,6 +133,7 @@ pub(crate) fn settings() -> Settings {
             tls::CertStore::build(&[], super::node::wall(), &clock).expect("no certificates"),
         ),
         policy: Arc::new(Policy::new(rule(true), rules)),
+        clients: Default::default(),
         dialback_secrets: vec![vec![0; 32]],
         scram_secret: vec![0; 32],
         scram_iterations: 16,

@@ -224,7 +224,7 @@ mod tests {
             (r"{\rtf1 \u-10179?x\u-8704?}", "\u{FFFD}x\u{FFFD}"),
             (r"{\rtf1 \{a\\b\}\~c\_d\-e}", r"{a\b} c-de"),
             (r"{\rtf1 a\tab b\line c\emdash d}", "a\tb\nc—d"),
-            (r"{\rtf1 a{\pict\bin3 }}}{\b c}}tail", "ac"),
+            (r"{\rtf1 a{\pict\bin2 }}}{\b c}}tail", "ac"),
             (r"{\rtf1 a{\*\x b}{\field{\*\fldinst HYPERLINK x}{\fldrslt shown}}}", "ashown"),
             (r"{\rtf1 never ends", "never ends"),
             (r"{\rtf1 a\", "a"),

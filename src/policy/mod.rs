@@ -8,8 +8,10 @@
 
 use std::net::SocketAddr;
 
+mod clients;
 mod sip;
 
+pub use clients::Clients;
 pub use sip::{
     Edge, Identity, Im, Pidf, Profile, Protocol, SipHost, SipPeer, SipRule, SipTarget, Transport,
 };
@@ -22,6 +24,8 @@ pub struct Policy {
     /// Sorted by precedence: the first that matches wins.
     rules: Vec<(Pattern, Rule)>,
     edges: Vec<Edge>,
+    /// The profiles in it, each once.
+    profiles: Vec<Profile>,
 }
 
 /// May it be talked to, and how.
@@ -90,12 +94,21 @@ impl Policy {
         rules.sort_by(|(a, x), (b, y)| {
             a.precedence().cmp(&b.precedence()).then(x.allow.cmp(&y.allow)).then(a.cmp(b))
         });
-        Self { default, rules, edges: Vec::new() }
+        let mut profiles: Vec<_> = rules.iter().map(|it| it.1.profile).collect();
+        profiles.push(default.profile);
+        profiles.sort_unstable();
+        profiles.dedup();
+        Self { default, rules, edges: Vec::new(), profiles }
     }
 
     /// With the trusted edges.
     pub fn with_edges(self, edges: Vec<Edge>) -> Self {
         Self { edges, ..self }
+    }
+
+    /// Whether any domain may have such a profile.
+    pub fn has_profile(&self, is: impl Fn(Profile) -> bool) -> bool {
+        self.profiles.iter().any(|it| is(*it))
     }
 
     /// The trusted edges, as written.

@@ -7,7 +7,9 @@
 
 mod audience;
 pub mod availability;
+mod rewrite;
 mod watchers;
 
 pub use audience::{Audience, Share};
+pub use rewrite::rewritten;
 pub use watchers::{Set, Watchers};

@@ -68,6 +68,9 @@ pub(crate) struct Counters {
     pub(crate) offline_full: u64,
     pub(crate) watchers_wanted: u64,
     pub(crate) presences_told: u64,
+    /// Presence that shows another state where it went: to domains of another profile, to clients
+    /// of another kind.
+    pub(crate) presences_rewritten: u64,
     pub(crate) roster_refused: u64,
     pub(crate) requests_refused: u64,
     pub(crate) later_refused: u64,
@@ -144,6 +147,7 @@ impl Default for Counters {
             offline_full: 0,
             watchers_wanted: 0,
             presences_told: 0,
+            presences_rewritten: 0,
             roster_refused: 0,
             requests_refused: 0,
             later_refused: 0,
@@ -252,6 +256,7 @@ impl Counters {
             ("tandem_offline_full_total", self.offline_full),
             ("tandem_watcher_sets_wanted_total", self.watchers_wanted),
             ("tandem_presences_told_total", self.presences_told),
+            ("tandem_presences_rewritten_total", self.presences_rewritten),
             ("tandem_roster_sets_refused_total", self.roster_refused),
             ("tandem_subscription_requests_refused_total", self.requests_refused),
             ("tandem_questions_refused_total", self.later_refused),

@@ -95,6 +95,7 @@ impl Shard {
         }
         let shares = || self.shares_presence(carry.to, carry.from);
         match self.home.deliver(carry.to, carry.kind, carry.purpose, true, shares) {
+            Delivery::To(receivers) if self.hand_by_kind(&receivers, carry) => {}
             Delivery::To(receivers) if special && carry.kind == Kind::Message => {
                 self.message_for(receivers, carry);
             }
@@ -203,6 +204,15 @@ impl Shard {
         if rule.protocol.sip().is_some() {
             return self.route_to_sip(carry);
         }
+        let profile = rule.profile;
+        if let Some(text) = self.told_outward(carry, profile) {
+            return self.to_way(&Carry { text: Text::Written(&text), ..carry.clone() });
+        }
+        self.to_way(carry);
+    }
+
+    /// To the shard that owns the way to another domain.
+    fn to_way(&mut self, carry: &Carry<'_>) {
         let owner = ShardId(shard_of_domain(carry.to.domain(), self.settings.shards));
         if owner == self.id {
             let mut text = Vec::new();

@@ -7,6 +7,7 @@
 //! ways to other domains, `peer_out.rs` and `peer_in.rs` the streams to and from them.
 
 mod account;
+mod availability;
 mod blocking;
 mod bound;
 mod buffers;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 pub use crate::home::subscription::Denial;
-use crate::policy::{Policy, Security, Transport};
+use crate::policy::{Clients, Policy, Security, Transport};
 use crate::tls;
 
 /// Index into [`Settings::listeners`].
@@ -77,6 +77,8 @@ pub struct Settings {
     pub tls: Arc<tls::CertStore>,
     /// Which foreign domains may be talked to, and how.
     pub policy: Arc<Policy>,
+    /// How local clients are told apart where they show the same words in different ways.
+    pub clients: Clients,
     /// Dialback secrets: the first is used, all are accepted (rotation). At least 32 octets each.
     pub dialback_secrets: Vec<Vec<u8>>,
     /// Hides whether an account exists: salts of unknown users derive from it.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use tandem::home::subscription::Denial;
 use tandem::limits::OUTBOX_BYTES_MAX;
 use tandem::policy::{
-    Identity, Im, PeerAuth, Pidf, Policy, Profile, Protocol, Rule, Security, SipHost, SipRule,
-    SipTarget, Transport,
+    Clients, Identity, Im, PeerAuth, Pidf, Policy, Profile, Protocol, Rule, Security, SipHost,
+    SipRule, SipTarget, Transport,
 };
 use tandem::shard::Shard;
 use tandem::shard::kernel::{Engine as _, Order, ShardId, Ticket};
@@ -286,8 +286,14 @@ fn settings(shards: u16, denial: Denial) -> Settings {
         let pattern = tandem::policy::Pattern::parse(name).expect("a pattern");
         (pattern, Rule { protocol, profile, ..rule_of(true) })
     };
+    let as_profile = |name: &str, profile| {
+        let pattern = tandem::policy::Pattern::parse(name).expect("a pattern");
+        (pattern, Rule { profile, ..rule_of(true) })
+    };
     let rules = vec![
         (closed, rule_of(false)),
+        as_profile("webex.example", Profile::Webex),
+        as_profile("sametime.example", Profile::Sametime),
         sip("lync.example", "127.0.0.5", Profile::Lync, Im::Session, Pidf::Microsoft),
         sip("sub.lync.example", "127.0.0.7", Profile::Lync, Im::Session, Pidf::Microsoft),
         sip("sip.example", "127.0.0.6", Profile::Xmpp, Im::Page, Pidf::Standard),
@@ -314,6 +320,7 @@ fn settings(shards: u16, denial: Denial) -> Settings {
             .collect(),
         tls,
         policy: Arc::new(Policy::new(rule_of(true), rules)),
+        clients: Clients::default(),
         dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],
         scram_secret: b"another secret of thirty-two oct".to_vec(),
         scram_iterations: ITERATIONS,

@@ -12,6 +12,7 @@ use crate::config::file::{File, Pump};
 use crate::config::finding::{Finding, Findings};
 use crate::config::read::{At, printable};
 use crate::config::{Admin, Environment, Loaded, Node};
+use crate::policy::Clients;
 use crate::shard::settings::{Party, Settings};
 
 mod domains;
@@ -74,6 +75,9 @@ pub(super) fn check(
         domains,
         tls: Arc::new(tls),
         policy: Arc::new(policy),
+        clients: file.jabber_clients.map_or_else(Clients::default, |it| {
+            Clients::new(it.into_iter().map(|it| it.value).collect())
+        }),
         dialback_secrets,
         scram_secret,
         scram_iterations: file

@@ -127,6 +127,12 @@ impl Reading {
         if self.open.len() >= PIDF_DEPTH_MAX {
             return Err(Malformed);
         }
+        // One too many ends it: looking for doubles grows with the square.
+        let mut attributes = start.attributes();
+        let mut attributes = attributes.with_checks(true).take(ATTRIBUTES_MAX + 1).enumerate();
+        if attributes.any(|(at, it)| it.is_err() || at >= ATTRIBUTES_MAX) {
+            return Err(Malformed);
+        }
         let tuple =
             matches!(name.as_str(), "tuple" | "atom") && !self.open.iter().any(|it| it.tuple);
         if tuple {

@@ -186,6 +186,7 @@ impl World {
             }],
             tls: node.tls,
             policy: Arc::new(Policy::new(rule(node.auth, node.security, &[]), rules)),
+            clients: Default::default(),
             dialback_secrets: vec![vec![index as u8 + 1; 32]],
             scram_secret: vec![0; 32],
             scram_iterations: 4_096,
