@@ -90,12 +90,8 @@ fn word(it: &Speaks) -> &'static str {
 #[test]
 fn whose_requests_a_certificate_covers() {
     // From's domain, the names in the certificate, SRV targets if known, may it.
-    type Row = (
-        &'static str,
-        &'static [&'static str],
-        Option<&'static [&'static str]>,
-        &'static str,
-    );
+    type Row =
+        (&'static str, &'static [&'static str], Option<&'static [&'static str]>, &'static str);
     let rows: &[Row] = &[
         ("m.example", &["sip.m.example"], Some(&["sip.m.example"]), "yes"),
         ("m.example", &["SIP.M.example"], Some(&["sip.m.example"]), "yes"),

@@ -47,7 +47,11 @@ impl Shard {
     /// if other shards had no room for what they must hear.
     fn deadline(&self) -> Moment {
         let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
-        if !self.dirty.is_empty() || !self.verdicts.is_empty() || self.owes_notes() || self.owes_sip() {
+        if !self.dirty.is_empty()
+            || !self.verdicts.is_empty()
+            || self.owes_notes()
+            || self.owes_sip()
+        {
             self.now.moment
         } else if !self.posts.is_empty() || self.outcomes.iter().any(|it| it.any) {
             timer.min(self.now.moment + POST_AGAIN_AFTER)

@@ -1,100 +1,45 @@
 //! A SIP partner of the scenes: an edge with its calls, in Microsoft's shapes.
 //!
-//! Reads and writes by itself, a line at a time: nothing of the switch's parser is used. What it
-//! leaves out of a request it fills in as a well-behaved user agent would: Via, From, To, Call-ID,
+//! It reads and writes as the demo's partner does, with nothing of the switch's parser. What a line
+//! leaves out of a request is filled in as a well-behaved user agent would: Via, From, To, Call-ID,
 //! CSeq, Contact, Record-Route, Route. The words are listed in `tests/scenes/README.md`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use tandem::cli::demo::edge::{Call, Identity, Message, call};
+
 use crate::scene::{Done, Stage};
 use crate::world::{SIP, World};
 use crate::xml::{self, Captures};
 
-/// A whole message as it came.
-#[derive(Clone, Debug)]
-pub(crate) struct Message {
-    start: String,
-    headers: Vec<(String, String)>,
-    body: String,
-    wire: usize,
-}
-
-/// A dialog, or what may become one.
-#[derive(Clone, Debug, Default)]
-struct Call {
-    id: String,
-    /// Our From value without tag, and theirs.
-    ours: String,
-    theirs: String,
-    our_tag: String,
-    their_tag: Option<String>,
-    cseq: u32,
-    target: Option<String>,
-    /// Their Record-Route entries, in the order in which a Route has them.
-    routes: Vec<String>,
-}
-
 #[derive(Debug)]
 pub(crate) struct Edge {
     name: String,
-    domain: String,
+    identity: Identity,
     address: IpAddr,
     wire: Option<usize>,
     /// Octets of each connection that are no whole message yet.
     rests: BTreeMap<usize, Vec<u8>>,
-    heard: VecDeque<Message>,
+    /// With the connection each came on.
+    heard: VecDeque<(usize, Message)>,
     calls: BTreeMap<String, Call>,
     /// The last request that was heard in a line.
-    asked: Option<Message>,
+    asked: Option<(usize, Message)>,
     number: u32,
     pub(crate) careless: bool,
     pub(crate) ladder: Vec<String>,
-}
-
-impl Message {
-    fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
-        let name = name.to_ascii_lowercase();
-        self.headers
-            .iter()
-            .filter(move |(it, _)| it.to_ascii_lowercase() == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.all(name).next().unwrap_or_default()
-    }
-
-    /// The method of a request, the status of a response.
-    fn what(&self) -> &str {
-        match self.start.strip_prefix("SIP/2.0 ") {
-            Some(rest) => rest.get(..3).unwrap_or_default(),
-            None => self.start.split(' ').next().unwrap_or_default(),
-        }
-    }
-
-    fn is_response(&self) -> bool {
-        self.start.starts_with("SIP/2.0 ")
-    }
-
-    fn read(head: &str, body: &[u8], wire: usize) -> Result<Self, String> {
-        let mut lines = head.split("\r\n");
-        let start = lines.next().unwrap_or_default().to_owned();
-        let mut headers = Vec::new();
-        for line in lines {
-            let (name, value) =
-                line.split_once(": ").ok_or_else(|| format!("no header: {line}"))?;
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        Ok(Self { start, headers, body: String::from_utf8_lossy(body).into_owned(), wire })
-    }
 }
 
 impl Edge {
     fn new(name: &str, domain: &str, address: IpAddr) -> Self {
         Self {
             name: name.to_owned(),
-            domain: domain.to_owned(),
+            identity: Identity {
+                domain: domain.to_owned(),
+                fqdn: format!("edge.{domain}"),
+                transport: "TCP",
+            },
             address,
             wire: None,
             rests: BTreeMap::new(),
@@ -116,25 +61,10 @@ impl Edge {
         }
         for (&wire, rest) in &mut self.rests {
             rest.append(&mut world.core.wires[wire].inbound);
-            loop {
-                while rest.starts_with(b"\r\n") {
-                    rest.drain(..2);
-                }
-                let text = String::from_utf8_lossy(rest).into_owned();
-                let Some((head, _)) = text.split_once("\r\n\r\n") else { break };
-                let length = head
-                    .lines()
-                    .find_map(|it| it.strip_prefix("Content-Length: "))
-                    .ok_or("a message without Content-Length")?;
-                let length: usize = length.trim().parse().map_err(|e| format!("{length}: {e}"))?;
-                let start = head.len() + 4;
-                if rest.len() < start + length {
-                    break;
-                }
-                let message = Message::read(head, &rest[start..start + length], wire)?;
-                rest.drain(..start + length);
-                self.ladder.push(format!("    {} <- {}", self.name, shown(&message)));
-                self.heard.push_back(message);
+            while let Some((message, length)) = Message::cut(rest)? {
+                rest.drain(..length);
+                self.ladder.push(format!("    {} <- {}", self.name, message.shown()));
+                self.heard.push_back((wire, message));
             }
         }
         Ok(())
@@ -146,7 +76,7 @@ impl Edge {
     }
 
     pub(crate) fn leftover(&self) -> Option<&Message> {
-        self.heard.front().filter(|_| !self.careless)
+        self.heard.front().map(|it| &it.1).filter(|_| !self.careless)
     }
 
     pub(crate) fn wires(&self) -> impl Iterator<Item = usize> {
@@ -183,92 +113,14 @@ impl Edge {
         self.number += 1;
         let number = self.number;
         if let Some((from, to)) = parties {
-            let call = Call {
-                id: format!("{name}{:08x}", world.core.random.number() as u32),
-                ours: format!("\"{from}\"<sip:{from}@{}>", self.domain),
-                theirs: format!("<sip:{to}>"),
-                our_tag: format!("e{number}"),
-                target: Some(format!("sip:{to}")),
-                ..Call::default()
-            };
+            let id = format!("{name}{:08x}", world.core.random.number() as u32);
+            let call = Call::begin(&self.identity, &id, &format!("e{number}"), from, to);
             self.calls.insert(name.to_owned(), call);
         }
         let wire = self.standing(world)?;
-        let domain = self.domain.clone();
+        let (own, body) = parts(block);
         let call = self.calls.get_mut(name).ok_or_else(|| format!("there is no call {name}"))?;
-        if method != "ACK" && method != "CANCEL" {
-            call.cseq += 1;
-        }
-        let (own, body) = block.split_once("\n--").unwrap_or((block, ""));
-        let body = body.trim_start_matches('\n').replace('\n', "\r\n");
-        let has = |name: &str| {
-            own.lines().any(|it| {
-                it.split_once(':').is_some_and(|(it, _)| it.trim().eq_ignore_ascii_case(name))
-            })
-        };
-        let target = call.target.clone().unwrap_or_default();
-        let mut text = format!("{method} {target} SIP/2.0\r\n");
-        let mut add = |name: &str, value: String| {
-            if !has(name) {
-                text.push_str(&format!("{name}: {value}\r\n"));
-            }
-        };
-        let first = call.their_tag.is_none();
-        if first && matches!(method, "INVITE" | "SUBSCRIBE" | "MESSAGE") {
-            add("Record-Route", record_route(&domain));
-        }
-        add(
-            "Via",
-            format!(
-                "SIP/2.0/TCP edge.{domain}:5061;branch=z9hG4bK{number:04x}.{};branched=FALSE;ms-internal-info=\"a;b,c\"",
-                call.id
-            ),
-        );
-        add("Max-Forwards", "68".to_owned());
-        // A second one without a branch, not beside the first.
-        if !has("Via") {
-            add(
-                "via",
-                "SIP/2.0/TLS 192.0.2.40:51233;ms-received-port=51233;ms-received-cid=81C4000"
-                    .to_owned(),
-            );
-        }
-        for route in &call.routes {
-            add("Route", route.clone());
-        }
-        add("From", format!("{};epid=787f6c813e;tag={}", call.ours, call.our_tag));
-        let to = match &call.their_tag {
-            Some(tag) => format!("{};tag={tag}", call.theirs),
-            None => call.theirs.clone(),
-        };
-        add("To", to);
-        add("Call-ID", call.id.clone());
-        add("CSeq", format!("{} {method}", call.cseq));
-        if matches!(method, "INVITE" | "SUBSCRIBE") {
-            let user = call.ours.split_once("<sip:").map_or("", |it| it.1);
-            add(
-                "Contact",
-                format!("<sip:{};opaque=user:epid:x{};gruu>", user.trim_end_matches('>'), name),
-            );
-        }
-        if method == "SUBSCRIBE" {
-            add("Event", "presence".to_owned());
-            add(
-                "Accept",
-                "application/msrtc-event-categories+xml, text/xml+msrtc.pidf, application/pidf+xml"
-                    .to_owned(),
-            );
-        }
-        if method == "MESSAGE" {
-            add("Content-Type", "text/plain; charset=UTF-8".to_owned());
-        }
-        for line in own.lines().filter(|it| !it.trim().is_empty()) {
-            text.push_str(&format!("{line}\r\n"));
-        }
-        if !has("Content-Length") {
-            text.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        text.push_str(&format!("\r\n{body}"));
+        let text = call.request(&self.identity, method, number, own, &body);
         self.say(world, wire, &text);
         world.settle();
         Ok(())
@@ -276,44 +128,13 @@ impl Edge {
 
     /// Answers the last request that was heard.
     fn answer(&mut self, world: &mut World, status: &str, reason: &str, block: &str) -> Done {
-        let asked = self.asked.clone().ok_or("nothing was asked")?;
-        let (own, body) = block.split_once("\n--").unwrap_or((block, ""));
-        let body = body.trim_start_matches('\n').replace('\n', "\r\n");
-        let mut text = format!("SIP/2.0 {status} {reason}\r\n");
-        let is_new = matches!(asked.what(), "INVITE" | "SUBSCRIBE");
-        if is_new && status.starts_with('2') {
-            text.push_str(&format!("Record-Route: {}\r\n", record_route(&self.domain)));
-        }
-        for name in ["Record-Route", "Via"] {
-            for value in asked.all(name) {
-                text.push_str(&format!("{name}: {value}\r\n"));
-            }
-        }
-        let to = asked.header("To");
-        let id = asked.header("Call-ID").to_owned();
+        let (wire, asked) = self.asked.clone().ok_or("nothing was asked")?;
+        let (own, body) = parts(block);
+        let id = asked.header("Call-ID");
         let tag = self.calls.values().find(|it| it.id == id).map(|it| it.our_tag.clone());
-        let to = match tag {
-            Some(tag) if !to.contains(";tag=") => format!("{to};epid=54fa23d827;tag={tag}"),
-            _ => to.to_owned(),
-        };
-        for (name, value) in [
-            ("From", asked.header("From")),
-            ("To", &to),
-            ("Call-ID", &id),
-            ("CSeq", asked.header("CSeq")),
-        ] {
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if is_new && !own.to_ascii_lowercase().contains("contact:") {
-            let user = asked.header("To").split_once("<sip:").map_or("x", |it| it.1);
-            let user = user.split(['>', ';']).next().unwrap_or_default();
-            text.push_str(&format!("Contact: <sip:{user};opaque=user:epid:answer;gruu>\r\n"));
-        }
-        for line in own.lines().filter(|it| !it.trim().is_empty()) {
-            text.push_str(&format!("{line}\r\n"));
-        }
-        text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        let wire = asked.wire;
+        let tag = tag.unwrap_or_else(|| "edge".to_owned());
+        let status = format!("{status} {reason}");
+        let text = call::answer(&self.identity, &asked, &tag, &status, own, &body);
         self.say(world, wire, &text);
         world.settle();
         Ok(())
@@ -330,67 +151,34 @@ impl Edge {
     ) -> Done {
         world.settle();
         self.listen(world)?;
-        let message =
+        let (wire, message) =
             self.heard.pop_front().ok_or_else(|| format!("{} hears nothing", self.name))?;
+        let heard = || format!("heard {}", message.shown());
         if message.what() != what {
-            return Err(format!("{} hears {}", self.name, shown(&message)));
+            return Err(heard());
         }
-        fits(&message, block, captures)
-            .map_err(|why| format!("{why}\nheard {}", shown(&message)))?;
-        let id = message.header("Call-ID").to_owned();
+        fits(&message, block, captures).map_err(|why| format!("{why}\n{}", heard()))?;
+        let id = message.header("Call-ID");
         if let Some(name) = call {
-            let domain = self.domain.clone();
-            let fresh =
-                || Call { id: id.clone(), our_tag: format!("t{}", id.len()), ..Call::default() };
-            let it = self.calls.entry(name.to_owned()).or_insert_with(fresh);
-            if it.id != id {
-                return Err(format!("the call of {} is another", shown(&message)));
+            let fresh = || Call::answered(id, &format!("t{name}"));
+            if self.calls.entry(name.to_owned()).or_insert_with(fresh).id != id {
+                return Err(format!("another call: {}", heard()));
             }
-            learn(it, &message, &domain);
-        } else if let Some(it) = self.calls.values_mut().find(|it| it.id == id) {
-            let domain = self.domain.clone();
-            learn(it, &message, &domain);
+        }
+        if let Some(call) = self.calls.values_mut().find(|it| it.id == id) {
+            call.learn(&message, &self.identity);
         }
         if !message.is_response() {
-            self.asked = Some(message);
+            self.asked = Some((wire, message));
         }
         Ok(())
     }
 }
 
-/// What a message tells of a call.
-fn learn(call: &mut Call, message: &Message, domain: &str) {
-    let (ours, theirs) = if message.is_response() { ("From", "To") } else { ("To", "From") };
-    let tag = |value: &str| {
-        value.split(';').find_map(|it| it.trim().strip_prefix("tag=")).map(str::to_owned)
-    };
-    let bare = |value: &str| value.split_once('>').map_or("", |it| it.0).to_owned() + ">";
-    if call.ours.is_empty() {
-        call.ours = bare(message.header(ours));
-        call.theirs = bare(message.header(theirs));
-    }
-    if call.their_tag.is_none() {
-        call.their_tag = tag(message.header(theirs));
-    }
-    let contact = message.header("Contact");
-    if let Some(uri) = contact.split_once('<').and_then(|it| it.1.split_once('>')) {
-        call.target = Some(uri.0.to_owned());
-    }
-    if call.routes.is_empty() && (!message.is_response() || message.what().starts_with('2')) {
-        // Its own entries it takes off; what is left is ours, which may be one.
-        let own = format!("edge.{domain}");
-        call.routes = message
-            .all("Record-Route")
-            .filter(|it| !it.contains(&own))
-            .map(str::to_owned)
-            .collect();
-    }
-}
-
-fn record_route(domain: &str) -> String {
-    format!(
-        "<sip:edge.{domain}:5061;transport=tcp;ms-fe=fe-07;opaque=state:F:Ci.R81c40;lr;ms-route-sig=wdii>;ms-rrsig=aTP7;tag=7C64"
-    )
+/// Own headers, and the body behind `--`.
+fn parts(block: &str) -> (&str, String) {
+    let (own, body) = block.split_once("\n--").unwrap_or((block, ""));
+    (own, body.trim_start_matches('\n').replace('\n', "\r\n"))
 }
 
 /// Lines of a pattern: `Header: value`, `no Header`, and behind `--` texts that the body must have,
@@ -409,8 +197,7 @@ fn fits(message: &Message, block: &str, captures: &mut Captures) -> Done {
         }
         if line.starts_with("to ") {
             let wanted = line.trim_start_matches("to ");
-            let uri = message.start.split(' ').nth(1).unwrap_or_default();
-            same(wanted, uri, captures)?;
+            same(wanted, message.uri(), captures)?;
             continue;
         }
         let (name, wanted) = line.split_once(':').ok_or_else(|| format!("no pattern: {line}"))?;
@@ -458,11 +245,6 @@ fn same(wanted: &str, actual: &str, captures: &mut Captures) -> Done {
     Ok(())
 }
 
-fn shown(message: &Message) -> String {
-    let headers: Vec<_> = message.headers.iter().map(|(n, v)| format!("{n}: {v}")).collect();
-    format!("{} | {} | {}", message.start, headers.join(" | "), message.body.replace("\r\n", " | "))
-}
-
 impl Stage {
     /// `edge NAME = DOMAIN at ADDRESS`.
     pub(crate) fn edge(&mut self, name: &str, domain: &str, at: &str) -> Done {
@@ -506,7 +288,7 @@ impl Stage {
                 edge.listen(world)?;
                 match edge.heard.front() {
                     None => Ok(()),
-                    Some(it) => Err(format!("{} hears {}", edge.name, shown(it))),
+                    Some((_, it)) => Err(format!("{} hears {}", edge.name, it.shown())),
                 }
             }
             ["hears", what, "in" | "as", call] => {

@@ -99,7 +99,10 @@ impl Call {
         text.add("Via", &format!("SIP/2.0/{transport} {fqdn}:5061;branch=z9hG4bK{number:04x}.{id};branched=FALSE;ms-internal-info=\"a;b,c\""));
         text.add("Max-Forwards", "68");
         // A second one without a branch, not beside the first.
-        text.add("via", "SIP/2.0/TLS 192.0.2.40:51233;ms-received-port=51233;ms-received-cid=81C4000");
+        text.add(
+            "via",
+            "SIP/2.0/TLS 192.0.2.40:51233;ms-received-port=51233;ms-received-cid=81C4000",
+        );
         for route in &self.routes {
             text.add("Route", route);
         }
@@ -117,7 +120,10 @@ impl Call {
         }
         if method == "SUBSCRIBE" {
             text.add("Event", "presence");
-            text.add("Accept", "application/msrtc-event-categories+xml, text/xml+msrtc.pidf, application/pidf+xml");
+            text.add(
+                "Accept",
+                "application/msrtc-event-categories+xml, text/xml+msrtc.pidf, application/pidf+xml",
+            );
         }
         if method == "MESSAGE" {
             text.add("Content-Type", "text/plain; charset=UTF-8");

@@ -43,7 +43,11 @@ impl Message {
                 || !theirs.headers.iter().zip(&message.headers).all(same)
                 || theirs.body != message.body
             {
-                return Err(format!("rsip reads {} instead of {}", theirs.shown(), message.shown()));
+                return Err(format!(
+                    "rsip reads {} instead of {}",
+                    theirs.shown(),
+                    message.shown()
+                ));
             }
             message.by_rsip = true;
         }
@@ -138,7 +142,8 @@ mod tests {
         let (first, length) = Message::cut(two.as_bytes()).unwrap().unwrap();
         assert_eq!((first.what(), &*first.body, first.by_rsip), ("MESSAGE", "hi", true));
         assert_eq!(length, PLAIN.len() + 2);
-        let gruu = PLAIN.replace("sip:ann@b.example SIP", "sip:ann@b.example;opaque=user:epid:x;gruu SIP");
+        let gruu =
+            PLAIN.replace("sip:ann@b.example SIP", "sip:ann@b.example;opaque=user:epid:x;gruu SIP");
         let (message, _) = Message::cut(gruu.as_bytes()).unwrap().unwrap();
         assert!(!message.by_rsip);
         assert_eq!(message.uri(), "sip:ann@b.example;opaque=user:epid:x;gruu");

@@ -149,7 +149,10 @@ impl Edge {
                 self.learn(&message);
                 if !self.trusts(link) && !message.is_response() {
                     self.reply_on(link, &message, "504 Server time-out", "", "")?;
-                    return Err(format!("{what}: the switch's certificate has no {}", self.switch_name));
+                    return Err(format!(
+                        "{what}: the switch's certificate has no {}",
+                        self.switch_name
+                    ));
                 }
                 return Ok(message);
             }

@@ -139,7 +139,8 @@ fn mutual_tls_with_the_srv_target_as_its_name() {
         world.roots = crate::tls::Roots::from_pem(ca.pem.as_bytes()).0;
         for (i, domain) in ["a.example", "b.example"].into_iter().enumerate() {
             let other = ["b.example", "a.example"][i];
-            let rule = Rule { private_addresses: true, ..sip(Transport::Tls, Identity::Microsoft, &[]) };
+            let rule =
+                Rule { private_addresses: true, ..sip(Transport::Tls, Identity::Microsoft, &[]) };
             let rules = vec![(other, rule)];
             let name = format!("sip.{domain}");
             let tls = ca.store(domain, &name);

@@ -502,6 +502,7 @@ pub(super) fn settings(
             Listener::new(Party::Sip(Transport::Tls), Security::Direct),
             Listener::new(Party::Sip(Transport::Udp), Security::Optional),
         ],
+        clients: Default::default(),
         own_addresses: [5060, 5061, 5060].map(|port| node_address(index, port)).to_vec(),
         domains: vec![Domain {
             name: domain.to_owned(),
