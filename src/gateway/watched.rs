@@ -195,7 +195,8 @@ impl State {
                     _ => Body::Empty,
                 };
                 let reply = Some(Reply::Accepted);
-                Step { reply, left: true, ..ended(Reason::Timeout, body) }
+                let left = self == Self::Active;
+                Step { reply, left, ..ended(Reason::Timeout, body) }
             }
             (_, Input::Decided(standing)) => self.decided(standing),
             (Self::Active, Input::Changed) => Step { tell: Tell::Paced, ..self.still() },
