@@ -102,8 +102,8 @@ impl Page {
 /// The length of the tag, comment or declaration that `rest` starts with. One without an end is all
 /// that is left; a `<` that begins none is a character.
 fn tag(rest: &str) -> Option<usize> {
-    if rest.starts_with("<!--") {
-        return Some(rest[4..].find("-->").map_or(rest.len(), |it| it + 7));
+    if let Some(comment) = rest.strip_prefix("<!--") {
+        return Some(comment.find("-->").map_or(rest.len(), |it| it + 7));
     }
     let begins = rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || "/!?".contains(c));
     if !begins {

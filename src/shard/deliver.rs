@@ -206,13 +206,13 @@ impl Shard {
         }
         let profile = rule.profile;
         if let Some(text) = self.told_outward(carry, profile) {
-            return self.to_way(&Carry { text: Text::Written(&text), ..carry.clone() });
+            return self.onward(&Carry { text: Text::Written(&text), ..carry.clone() });
         }
-        self.to_way(carry);
+        self.onward(carry);
     }
 
     /// To the shard that owns the way to another domain.
-    fn to_way(&mut self, carry: &Carry<'_>) {
+    fn onward(&mut self, carry: &Carry<'_>) {
         let owner = ShardId(shard_of_domain(carry.to.domain(), self.settings.shards));
         if owner == self.id {
             let mut text = Vec::new();

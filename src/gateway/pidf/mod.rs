@@ -105,13 +105,14 @@ pub fn thousandths(priority: i8) -> Option<u16> {
 
 /// The priority of XMPP for so many thousandths; the inverse of [`thousandths`].
 pub fn priority(thousandths: u16) -> i8 {
-    let priority = (127 * u32::from(thousandths.min(1_000)) + 999) / 1_000;
+    let priority = (127 * u32::from(thousandths.min(1_000))).div_ceil(1_000);
     i8::try_from(priority).unwrap_or(i8::MAX)
 }
 
 /// Reads the priority of a contact (RFC 3863, 4.1.5): 0 to 1 with up to three decimals that count.
 fn qvalue(text: &str) -> Option<u16> {
-    let (whole, decimals) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
+    let text = text.trim();
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
     if !decimals.bytes().all(|it| it.is_ascii_digit()) {
         return None;
     }
