@@ -29,7 +29,10 @@ impl Shard {
         let (role, what) = match party {
             Party::Client => (Role::Login(Box::new(Login::new(security))), tls::Use::C2s),
             Party::Peer => (Role::PeerIn(Box::new(PeerIn::new(security))), tls::Use::S2s),
-            Party::Sip(carrier) => return self.sip_accepted(id, carrier, remote),
+            Party::Sip(carrier) => {
+                let proxied = listener.is_some_and(|it| it.is_proxy(remote.ip()));
+                return self.sip_accepted(id, carrier, remote, proxied);
+            }
         };
         let mut conn = Box::new(Conn::new(id, role, remote, self.now.moment));
         if security == Security::Direct {

@@ -52,10 +52,12 @@ pub(super) enum Record {
     SipAnswer,
     /// A response that came on another shard's connection or socket.
     SipStray,
+    /// A peer that was away is back.
+    SipBack,
 }
 
 impl Record {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Stanza,
         Self::Outbound,
         Self::Outcomes,
@@ -73,6 +75,7 @@ impl Record {
         Self::SipCancel,
         Self::SipAnswer,
         Self::SipStray,
+        Self::SipBack,
     ];
 }
 

@@ -92,7 +92,7 @@ impl Shard {
     }
 
     /// Ciphertext.
-    fn opened_up(&mut self, conn: &mut Conn, bytes: &[u8]) {
+    pub(super) fn opened_up(&mut self, conn: &mut Conn, bytes: &[u8]) {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         let Some(tls) = conn.tls.as_mut() else { return };

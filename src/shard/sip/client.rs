@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::limits::{SIP_TRIES_MAX, SIP_TRY_TIME_MIN};
 use crate::shard::kernel::ShardId;
+use crate::shard::sip::line::Line;
 use crate::shard::sip::transport::Place;
-use crate::shard::sip::ways::Line;
 use crate::shard::sip::{Class, Due, Failure};
 use crate::shard::{Shard, Timer};
 use crate::sip::transaction::{Action, Branch, Input, InviteClient, LIFE, Machine, branch};
@@ -353,14 +353,17 @@ impl Shard {
             return self.tell_failure(home, ask, Failure::Timeout);
         }
         let is_silent = txn.end <= now;
+        if is_silent && self.client_elsewhere(key) {
+            self.client_end(key);
+        } else if is_silent {
+            self.client_step(key, Input::End, None);
+        } else {
+            self.client_end(key);
+            self.tell_failure(home, ask, Failure::Timeout);
+        }
         if is_silent {
             self.way_silent(way, place);
         }
-        if is_silent && self.client_elsewhere(key) {
-            return self.client_end(key);
-        }
-        self.client_end(key);
-        self.tell_failure(home, ask, Failure::Timeout);
     }
 
     fn watch_client(&mut self, key: Key) {

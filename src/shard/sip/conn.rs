@@ -8,10 +8,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::address::prepare_domain;
 use crate::limits::{
     NEGOTIATE_TIME_MAX, SIP_FIRST_TIME_MAX, SIP_IDLE_MAX, SIP_MESSAGE_TIME_MAX,
     SIP_WAYS_PER_CONN_MAX,
 };
+use crate::peer::proxy;
 use crate::policy::Transport as Carrier;
 use crate::shard::Shard;
 use crate::shard::conn::{Conn, Role};
@@ -42,6 +44,10 @@ pub(crate) struct SipConn {
     /// Domains that may be in the From of its requests, under the settings of that version.
     pub(super) cleared: Vec<Box<str>>,
     pub(super) version: u64,
+    /// A header of the PROXY protocol comes first (version 2).
+    pub(super) awaits_header: bool,
+    /// The name that a trusted proxy found in the far end's certificate.
+    pub(super) vouched: Option<Box<str>>,
     /// The domain whose SRV target is being asked for.
     pub(super) asking: Option<Box<str>>,
     /// Since when a part of a message lies here.
@@ -64,6 +70,8 @@ impl SipConn {
             near: None,
             cleared: Vec::new(),
             version: 0,
+            awaits_header: false,
+            vouched: None,
             asking: None,
             partial: Moment::NEVER,
             busy: now,
@@ -96,10 +104,12 @@ impl Shard {
         id: ConnId,
         carrier: Carrier,
         remote: SocketAddr,
+        proxied: bool,
     ) {
-        let sip = SipConn::new(carrier, None, self.now.moment);
+        let mut sip = SipConn::new(carrier, None, self.now.moment);
+        sip.awaits_header = proxied;
         let mut conn = Box::new(Conn::new(id, Role::Sip(Box::new(sip)), remote, self.now.moment));
-        if carrier == Carrier::Tls {
+        if carrier == Carrier::Tls && !proxied {
             let session = tls::Session::server(&self.settings.tls, tls::Use::S2s, None);
             conn.tls = Some(Box::new(session));
         }
@@ -114,6 +124,17 @@ impl Shard {
     /// Messages of a connection as far as they are whole; returns how many octets they took.
     pub(in crate::shard) fn sip_frames(&mut self, conn: &mut Conn, bytes: &[u8]) -> usize {
         let mut at = 0;
+        if matches!(&conn.role, Role::Sip(sip) if sip.awaits_header) {
+            match self.sip_header(conn, bytes) {
+                Some(length) if conn.tls.is_some() => {
+                    // What follows is TLS.
+                    self.opened_up(conn, bytes.get(length..).unwrap_or_default());
+                    return bytes.len();
+                }
+                Some(length) => at = length,
+                None => return 0,
+            }
+        }
         while !conn.parked && !conn.is_closing() && conn.moving.is_none() && !self.choked(conn) {
             let rest = bytes.get(at..).unwrap_or_default();
             let Role::Sip(sip) = &mut conn.role else { break };
@@ -145,6 +166,32 @@ impl Shard {
         }
         self.sip_waits_for_rest(conn, at < bytes.len());
         at
+    }
+
+    /// What a balancer or a TLS terminator says of the connection behind it; how long it was.
+    fn sip_header(&mut self, conn: &mut Conn, bytes: &[u8]) -> Option<usize> {
+        let (length, header) = match proxy::read(bytes) {
+            Ok(found) => found?,
+            Err(fault) => {
+                self.counters.sip.bad_proxy += 1;
+                self.sip_conn_troubled(conn, "proxy", fault.text().to_owned());
+                self.close(conn, Ending::Orderly);
+                return None;
+            }
+        };
+        conn.remote = header.source.unwrap_or(conn.remote);
+        let Role::Sip(sip) = &mut conn.role else { return None };
+        sip.awaits_header = false;
+        sip.vouched =
+            header.vouched().and_then(|it| prepare_domain(it).ok()).map(|it| (*it).into());
+        if sip.carrier == Carrier::Tls {
+            let session = tls::Session::server(&self.settings.tls, tls::Use::S2s, None);
+            conn.tls = Some(Box::new(session));
+        } else if let Some(name) = &sip.vouched {
+            let names = tls::Names::vouched(name);
+            self.sip_named(conn, &names);
+        }
+        Some(length)
     }
 
     /// A message without an end is waited for, but not for ever.
@@ -201,9 +248,15 @@ impl Shard {
         fault: &crate::sip::frame::FrameFault,
     ) {
         self.counters.sip.unframed += 1;
-        let head = fault.head.and_then(|head| bytes.get(..head));
-        if let Some(head) = head {
-            self.unreadable_at(Place::Conn(conn.id), head, &fault.fault);
+        let place = Place::Conn(conn.id);
+        if let Some(head) = fault.head.and_then(|head| bytes.get(..head)) {
+            self.unreadable_at(place, head, &fault.fault);
+        } else if fault.fault.status == 513 {
+            // Its end is not to be had; its beginning has what an answer needs.
+            let start = bytes.get(..SALVAGE_BYTES).unwrap_or(bytes);
+            let end = start.windows(2).rposition(|it| it == b"\r\n").map_or(0, |it| it + 2);
+            let head = [start.get(..end).unwrap_or_default(), b"\r\n"].concat();
+            self.unreadable_at(place, &head, &fault.fault);
         }
         self.close(conn, Ending::Orderly);
     }
@@ -235,10 +288,11 @@ impl Shard {
             self.sip_conn_troubled(conn, "auth", why);
             return self.close(conn, Ending::Orderly);
         }
+        let names = verdict.names.clone();
         sip.verdict = Some(Box::new(verdict));
         match ours {
             Some(way) => self.reach_judged(conn, way),
-            None => self.sip_named(conn),
+            None => self.sip_named(conn, &names),
         }
     }
 
@@ -334,5 +388,7 @@ impl Shard {
     }
 }
 
+/// So much of a head without an end is read for the answer.
+const SALVAGE_BYTES: usize = 8_192;
 /// A connection is not looked after more often than this.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

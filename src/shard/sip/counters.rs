@@ -75,4 +75,6 @@ counters! {
     unframed: "tandem_sip_unframed_total",
     unsent: "tandem_sip_messages_unsent_total",
     unverified: "tandem_sip_unverified_total",
+    peers_back: "tandem_sip_peers_back_total",
+    bad_proxy: "tandem_sip_proxy_headers_refused_total",
 }

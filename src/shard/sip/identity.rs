@@ -18,6 +18,7 @@ use crate::shard::conn::{Arrival, Conn, Role};
 use crate::shard::kernel::{Ending, Question, ShardId};
 use crate::shard::sip::transport::{Place, SrvTargets};
 use crate::sip::Fault;
+use crate::tls::Names;
 
 /// May this domain be in a From on this connection?
 pub(super) enum May {
@@ -64,6 +65,9 @@ impl Shard {
         let targets = known.map(|it| it.hosts.as_slice());
         let shown = match &sip.verdict {
             Some(verdict) => Shown::Certificate(verdict),
+            None if sip.vouched.is_some() => {
+                Shown::Vouched(sip.vouched.as_deref().unwrap_or_default())
+            }
             None => Shown::Address(conn.remote.ip()),
         };
         let mismatch = match speaks_for(&self.settings.policy, far, shown, targets) {
@@ -147,11 +151,9 @@ impl Shard {
     }
 
     /// The chain is good. In a closed federation a stranger's connection ends here.
-    pub(super) fn sip_named(&mut self, conn: &mut Conn) {
-        let Role::Sip(sip) = &conn.role else { return };
-        let Some(verdict) = &sip.verdict else { return };
-        if !is_of_somebody(&self.settings.policy, &verdict.names) {
-            let why = format!("no partner of ours: the certificate has {}", verdict.names);
+    pub(super) fn sip_named(&mut self, conn: &mut Conn, names: &Names) {
+        if !is_of_somebody(&self.settings.policy, names) {
+            let why = format!("no partner of ours: the certificate has {names}");
             self.counters.sip.strangers += 1;
             self.sip_conn_troubled(conn, "auth", why);
             self.close(conn, Ending::Orderly);

@@ -126,7 +126,8 @@ impl Shard {
         let it = Incoming { place, peer, far, near: &aim.near, home: aim.home };
         let Some(txn) = self.server_begin(&it, request) else {
             self.counters.sip.overload += 1;
-            return self.refuse_here(place, request, &Fault::new(503));
+            let is_new = request.to().is_ok_and(|it| it.tag().is_none());
+            return self.refuse_here(place, request, &Fault::new(if is_new { 503 } else { 500 }));
         };
         if aim.user {
             self.hand_home(aim.home, txn, far, request.frame());
@@ -220,7 +221,8 @@ impl Shard {
 
     /// Answers without a transaction.
     pub(super) fn refuse_here(&mut self, place: Place, request: &Message<'_>, fault: &Fault) {
-        if !request.method().is_answered() {
+        let lost = matches!(place, Place::Datagram(..)) && request.via().is_err();
+        if lost || !request.method().is_answered() {
             return self.counters.sip.dropped += 1;
         }
         self.counters.sip.refused += 1;

@@ -17,11 +17,13 @@ mod counters;
 mod datagram;
 mod identity;
 mod inbound;
+mod line;
 mod reach;
 mod relay;
 mod restore;
 mod server;
 mod session;
+mod signs;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -347,6 +347,7 @@ impl Shard {
         let (now, dice) = (self.now.moment, self.random.number());
         let Some(way) = self.transport.ways.get_mut(key) else { return };
         way.failures = way.failures.saturating_add(1);
+        way.down = true;
         let doubled = BACKOFF_MIN * 2_u32.saturating_pow(way.failures.min(16) - 1);
         let pause = doubled.min(SIP_BACKOFF_MAX);
         // So that ways which failed together do not come back together.

@@ -33,12 +33,14 @@ pub(super) struct Asked {
     until: Moment,
 }
 
-/// A failure that is told at the end of the turn.
-#[derive(Clone, Copy, Debug)]
+/// What is told at the end of the turn.
+#[derive(Clone, Debug)]
 pub(super) enum Told {
     Of(u64, Failure),
     /// It never had a number.
     Early(Asker, Failure),
+    /// A peer of that domain of ours is back.
+    Back(Box<str>, Box<str>),
 }
 
 impl Failure {
@@ -208,6 +210,7 @@ impl Shard {
     pub(in crate::shard) fn tell_sip(&mut self) {
         while let Some(told) = self.transport.told.pop_front() {
             match told {
+                Told::Back(near, far) => self.watch_peer_back(&near, &far),
                 Told::Of(ask, failure) => self.ask_heard(ask, Heard::Failed(failure)),
                 Told::Early(asker, failure) => {
                     #[cfg(test)]
@@ -290,6 +293,20 @@ impl Shard {
 
 /// The mesh.
 impl Shard {
+    /// A peer that was away is back: homes take up what they had with its domains.
+    pub(super) fn tell_peer_back(&mut self, near: &str, fars: &[Box<str>]) {
+        self.counters.sip.peers_back += 1;
+        for shard in (0..self.settings.shards).map(ShardId).filter(|it| *it != self.id) {
+            self.posts.record(shard, Record::SipBack, |bytes| {
+                put_text(near, bytes);
+                for far in fars {
+                    put_text(far, bytes);
+                }
+            });
+        }
+        self.transport.told.extend(fars.iter().map(|far| Told::Back(near.into(), far.clone())));
+    }
+
     /// A record of SIP from another shard.
     pub(in crate::shard) fn sip_posted(&mut self, from: ShardId, record: Record, rest: &[u8]) {
         let mut at = rest;
@@ -317,6 +334,12 @@ impl Shard {
                 self.client_cancel(from, ask);
             }
             Record::SipAnswer => self.answer_came(at),
+            Record::SipBack => {
+                let Some(near) = take_text(&mut at) else { return };
+                while let Some(far) = take_text(&mut at) {
+                    self.watch_peer_back(near, far);
+                }
+            }
             Record::SipStray => {
                 self.with_read(rest, |shard, response| shard.client_response(&response));
             }

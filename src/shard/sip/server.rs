@@ -5,7 +5,7 @@
 //! The user's home answers; a transaction that it forgets is ended here. Refusals at the edge need
 //! **no** transaction: they are the same each time (8.2.7).
 
-use crate::limits::SIP_INVITE_TIME_MAX;
+use crate::limits::{SIP_INVITE_TIME_MAX, SIP_SERVERS_MAX};
 use crate::shard::kernel::ShardId;
 use crate::shard::sip::transport::Place;
 use crate::shard::sip::{Due, Txn};
@@ -115,6 +115,12 @@ impl Shard {
     /// A new one. `None`: there are too many.
     pub(super) fn server_begin(&mut self, it: &Incoming<'_>, request: &Message<'_>) -> Option<Txn> {
         let parts = parts(request)?;
+        // RFC 3261 warns of 503, so what makes something new finds less room than the rest.
+        let is_new = parts.to_tag.is_empty();
+        if is_new && self.transport.servers.len() >= SIP_SERVERS_MAX as usize / 8 * 7 {
+            self.counters.sip.servers_full += 1;
+            return None;
+        }
         let is_invite = matches!(request.method(), Method::Invite);
         let Step { next, actions } = Machine::server(is_invite);
         let mut trying = Vec::new();

@@ -13,19 +13,19 @@ use std::time::Duration;
 
 use crate::dns::{self, Plan};
 use crate::limits::{
-    SIP_PACE_BURST_SHARE, SIP_REST_MAX, SIP_URIS_WARN, SIP_WAY_QUEUE_BYTES_MAX, SIP_WAY_QUEUE_MAX,
-    WAY_IDLE_MAX, WAY_QUEUE_TIME_MAX,
+    SIP_FARS_PER_WAY_MAX, SIP_URIS_WARN, SIP_WAY_QUEUE_BYTES_MAX, SIP_WAY_QUEUE_MAX, WAY_IDLE_MAX,
+    WAY_QUEUE_TIME_MAX,
 };
 use crate::peer::Trouble;
 use crate::policy::Transport as Carrier;
 use crate::shard::kernel::ConnId;
 use crate::shard::sip::client::Wanted;
+use crate::shard::sip::line::{Line, Pace};
 use crate::shard::sip::transport::Place;
 use crate::shard::sip::{Class, Due, Failure};
 use crate::shard::{Shard, Timer};
 use crate::sip::transaction::{Branch, branch};
 use crate::sip::write;
-use crate::sip::{Message, Name};
 use crate::stdx::Key;
 use crate::time::Moment;
 
@@ -37,6 +37,10 @@ pub(super) struct Way {
     pub(super) peer: Box<str>,
     /// A domain behind it: DNS is asked for the last that was wanted.
     pub(super) far: Box<str>,
+    /// All domains behind it that were wanted, an edge's many.
+    fars: Vec<Box<str>>,
+    /// It had a line or tried to get one, and has none.
+    pub(super) down: bool,
     pub(super) stage: Stage,
     pub(super) stage_deadline: Moment,
     pub(super) plan: Option<Plan>,
@@ -54,7 +58,7 @@ pub(super) struct Way {
     bytes: usize,
     pace: Pace,
     /// Its Retry-After.
-    rest_until: Moment,
+    pub(super) rest_until: Moment,
     /// Hashes of the URIs that new requests went to.
     uris: Vec<u64>,
     pub(super) used: Moment,
@@ -73,36 +77,6 @@ pub(super) enum Stage {
     BackingOff,
 }
 
-/// A connection that may carry requests to the peer, or a socket of datagrams.
-#[derive(Clone, Debug)]
-pub(super) struct Line {
-    pub(super) place: Place,
-    pub(super) address: SocketAddr,
-    carrier: Carrier,
-    sent_by: Box<str>,
-    /// We opened it and both sides proved themselves: RFC 5923, 5.
-    alias: bool,
-    resting_until: Moment,
-}
-
-impl Line {
-    /// The value of our Via on it.
-    pub(super) fn via(&self, branch: &str) -> Vec<u8> {
-        let protocol = match self.carrier {
-            Carrier::Tls => "TLS",
-            Carrier::Tcp => "TCP",
-            Carrier::Udp => "UDP",
-        };
-        let more = match self.carrier {
-            Carrier::Tls if self.alias => ";alias",
-            // RFC 3581.
-            Carrier::Udp => ";rport",
-            _ => "",
-        };
-        format!("SIP/2.0/{protocol} {};branch={branch}{more}", self.sent_by).into_bytes()
-    }
-}
-
 #[derive(Debug)]
 enum Item {
     /// A client transaction that waits.
@@ -113,42 +87,14 @@ enum Item {
     Response(Vec<u8>, Moment),
 }
 
-/// At most so many a second, spread, with a small burst: never more than the rate in any second.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pace {
-    /// When all that went so far is paid for.
-    paid: Moment,
-}
-
-impl Pace {
-    /// When the next may go; `rate` of 0: now.
-    fn next(self, rate: u32, now: Moment) -> Moment {
-        if rate == 0 {
-            return now;
-        }
-        let burst = Self::pause(rate) * (rate / SIP_PACE_BURST_SHARE).max(1).saturating_sub(1);
-        let ahead = self.paid.since(now);
-        if ahead <= burst { now } else { now + (ahead - burst) }
-    }
-
-    fn pay(&mut self, rate: u32, now: Moment) {
-        if rate > 0 {
-            self.paid = self.paid.max(now) + Self::pause(rate);
-        }
-    }
-
-    /// The share of the burst is taken off, so that both together are the rate.
-    fn pause(rate: u32) -> Duration {
-        Duration::from_secs(1) / (rate - rate / SIP_PACE_BURST_SHARE).max(1)
-    }
-}
-
 impl Way {
     fn new(near: &str, peer: &str, far: &str, now: Moment) -> Self {
         Self {
             near: near.into(),
             peer: peer.into(),
             far: far.into(),
+            fars: vec![far.into()],
+            down: false,
             stage: Stage::Idle,
             stage_deadline: Moment::NEVER,
             plan: None,
@@ -188,7 +134,7 @@ impl Way {
     }
 
     /// True: this URI makes a number that somebody should hear of.
-    fn saw(&mut self, uri: u64) -> bool {
+    pub(super) fn saw(&mut self, uri: u64) -> bool {
         if self.uris.len() > SIP_URIS_WARN {
             return false;
         }
@@ -209,6 +155,9 @@ impl Shard {
         if let Some(key) = self.transport.pairs.get(&pair).copied() {
             if let Some(way) = self.transport.ways.get_mut(key).filter(|it| &*it.far != far) {
                 way.far = far.into();
+                if way.fars.len() < SIP_FARS_PER_WAY_MAX && !way.fars.contains(&way.far) {
+                    way.fars.push(far.into());
+                }
             }
             return Some(key);
         }
@@ -265,22 +214,6 @@ impl Shard {
             return self.tell_failure(home, ask, Failure::Overload);
         }
         self.sip_way_on(key);
-    }
-
-    /// Peers block who asks for too many people (an Edge: 1,000).
-    fn count_uri(&mut self, key: Key, text: &[u8]) {
-        let uri = text.split(|it| *it == b' ').nth(1).unwrap_or_default();
-        let hash = xxhash_rust::xxh3::xxh3_64(uri);
-        let Some(way) = self.transport.ways.get_mut(key) else { return };
-        if way.saw(hash) {
-            let fields = vec![
-                ("peer", way.peer.to_string()),
-                ("local", way.near.to_string()),
-                ("uris", SIP_URIS_WARN.to_string()),
-            ];
-            self.counters.sip.many_uris += 1;
-            self.notice("sip_many_uris", fields);
-        }
     }
 
     /// A response whose connection is gone (RFC 3261, 18.2.2).
@@ -436,6 +369,10 @@ impl Shard {
             way.stage = Stage::Idle;
             way.stage_deadline = Moment::NEVER;
         }
+        if std::mem::take(&mut way.down) {
+            let (near, fars) = (way.near.clone(), way.fars.clone());
+            self.tell_peer_back(&near, &fars);
+        }
         self.sip_way_on(key);
     }
 
@@ -455,100 +392,9 @@ impl Shard {
         for key in keys {
             if let Some(way) = self.transport.ways.get_mut(*key) {
                 way.lines.retain(|it| it.place != place);
+                way.down |= way.lines.is_empty();
                 self.sip_way_on(*key);
             }
-        }
-    }
-
-    /// An answer says something about the peer as well.
-    pub(super) fn way_hears(
-        &mut self,
-        key: Key,
-        place: Option<Place>,
-        status: u16,
-        response: &Message<'_>,
-    ) {
-        let now = self.now.moment;
-        let Some(way) = self.transport.ways.get_mut(key) else { return };
-        let fields =
-            |way: &Way| vec![("peer", way.peer.to_string()), ("local", way.near.to_string())];
-        match status {
-            503 => {
-                let after = response.retry_after().filter(|it| *it > 0);
-                let Some(after) = after else { return };
-                let until = now + Duration::from_secs(after.into()).min(SIP_REST_MAX);
-                self.counters.sip.retry_afters += 1;
-                if way.width > 1 {
-                    let line = way.lines.iter_mut().find(|it| Some(it.place) == place);
-                    if let Some(line) = line {
-                        line.resting_until = until;
-                    }
-                } else {
-                    way.rest_until = until;
-                }
-                self.watch_sip_way(key);
-            }
-            504 if !way.proven && response.other("ms-diagnostics-public").next().is_none() => {
-                way.proven = true;
-                let mut fields = fields(way);
-                fields.push((
-                    "hint",
-                    "a bare 504 on first contact: the partner could not verify us; check our \
-                     _sipfederationtls._tcp record and that our certificate has its target's name"
-                        .to_owned(),
-                ));
-                self.counters.sip.bare_504 += 1;
-                self.notice("sip_partner_refuses_us", fields);
-            }
-            401 | 407 => {
-                let mut fields = fields(way);
-                fields.push(("status", status.to_string()));
-                let realm = [Name::WwwAuthenticate, Name::ProxyAuthenticate]
-                    .iter()
-                    .find_map(|name| response.header(*name));
-                let realm = realm.map(|it| String::from_utf8_lossy(it).into_owned());
-                fields.push(("challenge", realm.unwrap_or_default()));
-                self.counters.sip.challenged += 1;
-                self.notice("sip_partner_wants_a_login", fields);
-            }
-            ..300 => way.proven = true,
-            _ => {}
-        }
-    }
-
-    /// Another target of the peer is known.
-    pub(super) fn way_has_others(&self, key: Key) -> bool {
-        self.transport.ways.get(key).is_some_and(|it| it.width > 1)
-    }
-
-    /// That line is the last choice for a while.
-    pub(super) fn way_avoid(&mut self, key: Key, place: Option<Place>) {
-        let now = self.now.moment;
-        let Some(way) = self.transport.ways.get_mut(key) else { return };
-        let line = way.lines.iter_mut().find(|it| Some(it.place) == place);
-        let Some(line) = line else { return };
-        line.resting_until = line.resting_until.max(now + SIP_REST_MAX / 4);
-        let address = line.address;
-        self.transport.failures.note(address.ip(), address.port(), now);
-    }
-
-    /// Nothing came back on it for a whole transaction: it may be dead without knowing.
-    pub(super) fn way_silent(&mut self, key: Key, place: Option<Place>) {
-        let heard = |shard: &Self, id: ConnId| shard.conns.get(id).map(|it| it.heard);
-        match place {
-            Some(Place::Conn(id)) => {
-                let since = heard(self, id).map(|it| self.now.moment.since(it));
-                if since.is_some_and(|it| it >= crate::sip::transaction::LIFE) {
-                    self.counters.sip.lines_dead += 1;
-                    self.drop_line(id);
-                }
-            }
-            Some(place @ Place::Datagram(..)) => {
-                if let Some(way) = self.transport.ways.get_mut(key) {
-                    way.lines.retain(|it| it.place != place);
-                }
-            }
-            None => {}
         }
     }
 

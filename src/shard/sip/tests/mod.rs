@@ -1,10 +1,13 @@
 //! SIP's transport in conversations: a node or two, partners that the test speaks for.
 
+mod datagrams;
+mod lines;
+mod refusals;
 mod world;
 
 use std::time::Duration;
 
-use world::{TCP, TLS, World, found, node_address, sip};
+use world::{TCP, World, found, node_address, sip};
 
 use crate::policy::{Identity, Rule, Transport};
 use crate::route::shard_of_domain;
@@ -50,7 +53,7 @@ fn answer(request: &str, status: &str, more: &str) -> String {
     format!("SIP/2.0 {status}\r\n{copied}{more}Content-Length: 0\r\n\r\n")
 }
 
-fn line<'a>(text: &'a str, name: &str) -> &'a str {
+fn header<'a>(text: &'a str, name: &str) -> &'a str {
     text.split("\r\n").find(|it| it.starts_with(name)).unwrap_or_default()
 }
 
@@ -164,5 +167,4 @@ fn mutual_tls_with_the_srv_target_as_its_name() {
         world.at_rest(0);
         world.at_rest(1);
     }
-    let _ = TLS;
 }

@@ -131,8 +131,6 @@ pub(super) struct Script {
     at: Option<(Place, ConnId)>,
     pub(super) heard: Vec<u8>,
     pub(super) closed: bool,
-    /// What it says after the connection stands: bytes that came before it had a place.
-    pub(super) opened: bool,
 }
 
 #[derive(Default)]
@@ -153,6 +151,8 @@ pub(super) struct World {
     pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
     pub(super) asked: Vec<String>,
     pub(super) notices: Vec<Notice>,
+    /// The store does not answer.
+    pub(super) silent: bool,
     pub(super) now: Moment,
     dice: u16,
 }
@@ -172,7 +172,6 @@ pub(super) fn sip(transport: Transport, identity: Identity, targets: &[SocketAdd
         rate: 0,
         im: Im::Session,
         pidf: Pidf::Microsoft,
-        ..crate::shard::sip::tests::world::bare_rule()
     };
     Rule {
         protocol: Protocol::Sip(Box::new(sip)),
@@ -181,19 +180,7 @@ pub(super) fn sip(transport: Transport, identity: Identity, targets: &[SocketAdd
     }
 }
 
-/// The fields that no test here sets.
-pub(super) fn bare_rule() -> SipRule {
-    SipRule {
-        identity: Identity::Rfc5922,
-        names: Vec::new(),
-        targets: Vec::new(),
-        transport: Transport::Tls,
-        rate: 0,
-        im: Im::Session,
-        pidf: Pidf::Microsoft,
-    }
-}
-
+/// Its SIP part.
 pub(super) fn sip_of(rule: &mut Rule) -> &mut SipRule {
     match &mut rule.protocol {
         Protocol::Sip(sip) => sip,
@@ -375,6 +362,7 @@ impl World {
                 Answer::Judged { ticket, verdict }
             }
             Question::Tell(notice) => return self.notices.push(notice),
+            Question::Load { .. } if self.silent => return,
             Question::Load { ticket, user } => {
                 let known = user.local() != Some("nobody");
                 Answer::Loaded { ticket, record: Ok(known.then(Box::default)) }
@@ -392,7 +380,7 @@ impl World {
 
     fn script(&mut self, at: (Place, ConnId)) -> usize {
         let index = self.scripts.len();
-        self.scripts.push(Script { at: None, heard: Vec::new(), closed: false, opened: true });
+        self.scripts.push(Script { at: None, heard: Vec::new(), closed: false });
         self.settle(at.0, at.1, Link::Script(index));
         index
     }
@@ -404,6 +392,14 @@ impl World {
         let remote = remote.parse().unwrap();
         self.event(place, Event::Accepted { conn: id, listener, remote });
         script
+    }
+
+    /// A scripted partner says something.
+    pub(super) fn tell_script(&mut self, script: usize, text: Vec<u8>) {
+        if let Some((place, id)) = self.scripts[script].at {
+            self.tell(place, Heard::Received(id, text));
+        }
+        self.run();
     }
 
     /// A scripted partner says something; returns what it hears then.
@@ -450,6 +446,25 @@ impl World {
         let ask = shard.sip_send(Asker::Page(Key { index: 0, generation: 0 }), out);
         self.run();
         ask
+    }
+
+    /// A user wants no answer any more.
+    pub(super) fn cancel(&mut self, place: Place, ask: Ask) {
+        let (shard, _) = self.shards.get_mut(&place).unwrap();
+        shard.sip_cancel(ask);
+        self.run();
+    }
+
+    /// A new configuration.
+    pub(super) fn reload(&mut self, node: usize, change: impl FnOnce(&mut Settings)) {
+        let mut settings = (*self.shards[&(node, 0)].0.settings).clone();
+        settings.version += 1;
+        change(&mut settings);
+        let settings = Arc::new(settings);
+        for place in self.shards.keys().copied().filter(|it| it.0 == node).collect::<Vec<_>>() {
+            self.event(place, Event::Ordered(Order::Settings(Arc::clone(&settings))));
+        }
+        self.run();
     }
 
     /// What askers of a node heard, as status or failure.
