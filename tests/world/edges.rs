@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use tandem::cli::demo::edge::{Call, Identity, Message, call};
+use tandem::cli::demo::script::{Call, Identity, Message, call};
 
 use crate::scene::{Done, Stage};
 use crate::world::{SIP, World};

@@ -18,7 +18,7 @@ use crate::admin::Exit;
 use crate::cli::output::{note, say};
 use crate::tls::{CertStore, Clock, Roots};
 
-pub mod edge;
+pub mod script;
 
 mod client;
 mod dns;

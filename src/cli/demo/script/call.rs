@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use crate::cli::demo::edge::message::Message;
+use crate::cli::demo::script::message::Message;
 
 /// Who the edge is.
 #[derive(Clone, Debug)]
