@@ -527,7 +527,6 @@ pub(super) fn settings(
             denial: Default::default(),
         }],
         tls,
-        clients: Default::default(),
         policy: Arc::new(Policy::new(default, rules).with_edges(edges)),
         dialback_secrets: vec![vec![index as u8 + 1; 32]],
         scram_secret: vec![0; 32],
