@@ -16,8 +16,8 @@ impl Message<'_> {
     ///
     /// ACK and BENOTIFY are judged too, but never answered (`Method::is_answered`).
     pub fn check(&self) -> Result<(), Fault> {
-        if let Some((status, reason)) = self.broken {
-            return Err(Fault::saying(status, reason));
+        if let Some(fault) = self.broken() {
+            return Err(fault);
         }
         self.mandatory()?;
         self.single()?;
@@ -64,10 +64,12 @@ impl Message<'_> {
         from.uri()?;
         to.uri()?;
         // RFC 3261, 19.3: a tag is a token; one that is empty would hide the one we add.
-        if [from, to].iter().any(|it| it.param("tag").is_some() && it.tag().is_none()) {
+        let tags = [from.param("tag"), to.param("tag")];
+        if tags.iter().flatten().any(|it| it.is_none_or(<[u8]>::is_empty)) {
             return Err(Fault::bad("Malformed Tag"));
         }
-        let keys = [via.branch(), from.tag(), to.tag(), Some(self.call_id()?.as_bytes())];
+        let [from, to] = tags.map(Option::flatten);
+        let keys = [via.branch(), from, to, Some(self.call_id()?.as_bytes())];
         if keys.into_iter().flatten().any(|it| it.len() > limits::SIP_KEY_BYTES_MAX) {
             return Err(Fault::bad("Call-ID, Tag or Branch Too Long"));
         }

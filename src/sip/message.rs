@@ -17,18 +17,32 @@ use crate::{
 };
 
 /// Scratch for the places of headers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
     lines: Vec<Line>,
+    /// Of each name, the first and the last line.
+    ends: [(u16, u16); Name::COUNT],
+}
+
+/// No line.
+const NONE: u16 = u16::MAX;
+
+const _: () = assert!(limits::SIP_HEADERS_MAX < NONE as usize);
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { lines: Vec::new(), ends: [(NONE, NONE); Name::COUNT] }
+    }
 }
 
 /// One header field, with the lines that continue it.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    name: Name,
     start: u32,
     colon: u32,
     end: u32,
+    /// The next line of the same name.
+    next: u16,
 }
 
 /// One message: the octets, and where the headers are.
@@ -36,10 +50,12 @@ struct Line {
 pub struct Message<'a> {
     frame: &'a [u8],
     head: usize,
-    lines: &'a [Line],
+    /// Lines of the head.
+    count: usize,
+    index: &'a Index,
     start: Start<'a>,
     /// What was wrong already with the lines.
-    pub(super) broken: Option<(u16, &'static str)>,
+    broken: Option<(u16, &'static str)>,
 }
 
 /// The first line.
@@ -59,73 +75,69 @@ impl Index {
             return Err(Fault::new(513));
         }
         self.lines.clear();
-        let mut reading = Reading { frame, first: None, line: 0, broken: None };
-        let mut head = frame.len();
+        self.ends = [(NONE, NONE); Name::COUNT];
+        let (mut first, mut broken) = (None, None);
+        // Where the line begins that is being read, how many there were, and where the head ends.
+        let (mut begin, mut count, mut head) = (0, 0, frame.len());
         for at in memchr::memchr_iter(b'\n', frame) {
-            if reading.end_of_line(at, &mut self.lines) {
+            let whole = frame.get(begin..at).unwrap_or_default();
+            let line = whole.strip_suffix(b"\r").unwrap_or_else(|| {
+                broken.get_or_insert(BARE);
+                whole
+            });
+            count += 1;
+            if line.is_empty() && first.is_some() {
                 head = at + 1;
                 break;
+            } else if first.is_none() {
+                first = Some(line).filter(|it| !it.is_empty());
+            } else if let Err(fault) = self.take(line, begin) {
+                broken.get_or_insert(fault);
             }
+            begin = at + 1;
         }
-        let text = frame.get(..head).unwrap_or_default();
-        // Each line ended in CR LF; any further CR is in one.
-        if memchr::memchr_iter(b'\r', text).count() != memchr::memchr_iter(b'\n', text).count() {
-            reading.broken.get_or_insert((400, "Bare CR or LF"));
-        }
-        let first = reading.first.ok_or(Fault::bad("No Start Line"))?;
-        let (start, sound) = Start::read(first);
-        let broken = if sound { reading.broken } else { Some((400, "Malformed Start Line")) };
-        Ok(Message { frame, head, lines: &self.lines, start, broken })
+        let (start, sound) = Start::read(first.ok_or(Fault::bad("No Start Line"))?);
+        let broken = if sound { broken } else { Some((400, "Malformed Start Line")) };
+        Ok(Message { frame, head, count, index: self, start, broken })
     }
-}
 
-/// One pass over the lines.
-struct Reading<'a> {
-    frame: &'a [u8],
-    first: Option<&'a [u8]>,
-    /// Where the line began that is being read.
-    line: usize,
-    broken: Option<(u16, &'static str)>,
-}
-
-impl Reading<'_> {
-    /// Takes the line that ends with the LF at `at`; true: it was the empty one.
-    fn end_of_line(&mut self, at: usize, lines: &mut Vec<Line>) -> bool {
-        let whole = self.frame.get(self.line..at).unwrap_or_default();
-        let (begin, text) = (self.line, whole.strip_suffix(b"\r").unwrap_or(whole));
-        if text.len() == whole.len() {
-            self.broken.get_or_insert((400, "Bare CR or LF"));
-        }
-        self.line = at + 1;
-        let Some(octet) = text.first() else { return self.first.is_some() };
-        let end = begin + text.len();
-        if self.first.is_none() {
-            self.first = Some(text);
-        } else if matches!(octet, b' ' | b'\t') {
+    /// Takes a line behind the first, which begins at `begin`.
+    fn take(&mut self, line: &[u8], begin: usize) -> Result<(), (u16, &'static str)> {
+        let end = (begin + line.len()) as u32;
+        if matches!(line.first(), Some(b' ' | b'\t')) {
             // RFC 3261, 7.3.1: it continues the line before.
-            match lines.last_mut() {
-                Some(last) => last.end = end as u32,
-                None => _ = self.broken.get_or_insert((400, "Malformed Header")),
-            }
-        } else if lines.len() >= limits::SIP_HEADERS_MAX {
-            self.broken.get_or_insert((513, "Too Many Headers"));
-        } else if let Some(length) = memchr::memchr(b':', text) {
-            let mut name = text.get(..length).unwrap_or_default();
-            while let [rest @ .., b' ' | b'\t'] = name {
-                name = rest;
-            }
-            let known = Name::new(name);
-            if known == Name::Other && !chars::token(name) {
-                self.broken.get_or_insert((400, "Malformed Header"));
-            }
-            let (start, colon, end) = (begin as u32, (begin + length) as u32, end as u32);
-            lines.push(Line { name: known, start, colon, end });
-        } else {
-            self.broken.get_or_insert((400, "Malformed Header"));
+            self.lines.last_mut().ok_or(MALFORMED)?.end = end;
+            return Ok(());
         }
-        false
+        let number = self.lines.len();
+        if number >= limits::SIP_HEADERS_MAX {
+            return Err((513, "Too Many Headers"));
+        }
+        let length = chars::colon(line).ok_or(MALFORMED)?;
+        let mut name = line.get(..length).unwrap_or_default();
+        while let [rest @ .., b' ' | b'\t'] = name {
+            name = rest;
+        }
+        let known = Name::new(name);
+        let (start, colon) = (begin as u32, (begin + length) as u32);
+        self.lines.push(Line { start, colon, end, next: NONE });
+        let number = number as u16;
+        if let Some((first, last)) = self.ends.get_mut(known.place()) {
+            match self.lines.get_mut(usize::from(*last)) {
+                Some(before) => before.next = number,
+                None => *first = number,
+            }
+            *last = number;
+        }
+        if known == Name::Other && !chars::token(name) {
+            return Err(MALFORMED);
+        }
+        Ok(())
     }
 }
+
+const BARE: (u16, &str) = (400, "Bare CR or LF");
+const MALFORMED: (u16, &str) = (400, "Malformed Header");
 
 impl<'a> Start<'a> {
     /// Reads the first line; false: as much of it as could be read, which is malformed.
@@ -154,6 +166,15 @@ fn is_version(text: &[u8]) -> bool {
 }
 
 impl<'a> Message<'a> {
+    /// What is wrong with the lines, whatever they say.
+    pub(super) fn broken(&self) -> Option<Fault> {
+        // Each line ends in CR LF; any further CR is in one.
+        let head = self.frame.get(..self.head).unwrap_or_default();
+        let bare = || memchr::memchr_iter(b'\r', head).count() != self.count;
+        let fault = self.broken.or_else(|| bare().then_some(BARE));
+        fault.map(|(status, reason)| Fault::saying(status, reason))
+    }
+
     /// All its octets.
     pub const fn frame(&self) -> &'a [u8] {
         self.frame
@@ -215,8 +236,18 @@ impl<'a> Message<'a> {
 
     /// The values of all headers of this name, one per header.
     pub fn headers(&self, name: Name) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let frame = self.frame;
-        self.lines.iter().filter(move |it| it.name == name).map(move |it| it.value(frame))
+        self.lines_of(name).map(|it| it.1)
+    }
+
+    /// Names as they came, and values, of all lines of one name.
+    fn lines_of(&self, name: Name) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let (frame, index) = (self.frame, self.index);
+        let mut next = index.ends.get(name.place()).map_or(NONE, |it| it.0);
+        std::iter::from_fn(move || {
+            let line = index.lines.get(usize::from(next))?;
+            next = line.next;
+            Some((line.name(frame), line.value(frame)))
+        })
     }
 
     /// All values of a list header: of all its lines, cut at commas outside quotes and brackets.
@@ -234,13 +265,14 @@ impl<'a> Message<'a> {
 
     /// The values of a header that `Name` does not list, in any case.
     pub fn other(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.all().filter(move |it| it.0.eq_ignore_ascii_case(name.as_bytes())).map(|it| it.1)
+        let same = move |it: &(&[u8], &[u8])| it.0.eq_ignore_ascii_case(name.as_bytes());
+        self.lines_of(Name::Other).filter(same).map(|it| it.1)
     }
 
     /// All headers as they came: names, and values without blanks around them.
     pub fn all(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
         let frame = self.frame;
-        self.lines.iter().map(move |it| (it.name(frame), it.value(frame)))
+        self.index.lines.iter().map(move |it| (it.name(frame), it.value(frame)))
     }
 
     /// The top Via: where the answer goes.

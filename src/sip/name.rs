@@ -24,6 +24,7 @@ macro_rules! names {
             }
 
             const ALL: &'static [Self] = &[$(Self::$variant),+];
+            const TEXTS: &'static [&'static str] = &[$($name),+];
 
             const fn compact(letter: u8) -> Self {
                 $($(if letter == $compact { return Self::$variant; })?)+
@@ -129,13 +130,39 @@ impl Name {
         if let [letter] = name {
             return Self::compact(letter.to_ascii_lowercase());
         }
-        let Some(place) = place(name) else { return Self::Other };
-        let Some(found) = PLACES.get(place).and_then(|it| Self::ALL.get(usize::from(*it))) else {
+        let at =
+            place(name).and_then(|it| PLACES.get(it)).map_or(usize::MAX, |it| usize::from(*it));
+        let (Some(found), Some(text)) = (Self::ALL.get(at), Self::TEXTS.get(at)) else {
             return Self::Other;
         };
-        if found.as_str().as_bytes().eq_ignore_ascii_case(name) { *found } else { Self::Other }
+        if same(text.as_bytes(), name) { *found } else { Self::Other }
+    }
+
+    /// Its place in a table of `COUNT` places.
+    pub(super) const fn place(self) -> usize {
+        self as usize
+    }
+
+    /// All names, `Other` included.
+    pub(super) const COUNT: usize = Self::Other as usize + 1;
+}
+
+/// Compares without case, eight octets at a time: a known name is letters and hyphens, and what differs
+/// from a hyphen by the bit of case is a CR, which no token has.
+fn same(known: &[u8], name: &[u8]) -> bool {
+    if known.len() != name.len() {
+        return false;
+    }
+    match (known.first_chunk(), name.first_chunk(), known.last_chunk(), name.last_chunk()) {
+        (Some(a), Some(b), Some(c), Some(d)) if name.len() <= 16 => {
+            let differ = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+            (differ(a, b) | differ(c, d)) & !CASES == 0
+        }
+        _ => known.eq_ignore_ascii_case(name),
     }
 }
+
+const CASES: u64 = u64::from_le_bytes([0x20; 8]);
 
 /// Places of the look-up.
 const SIZE: usize = 512;

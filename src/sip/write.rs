@@ -198,14 +198,15 @@ mod tests {
     fn refusals_carry_what_their_status_asks_for() {
         let mut index = Index::default();
         let request = index.read(ASKED.as_bytes()).expect("a start line");
-        let fault =
-            Fault::new(406).with("Accept", "application/pidf+xml").with("X", "a\r\nb".to_owned());
+        let fault = Fault::new(406)
+            .with("Accept", "application/pidf+xml")
+            .with("X-Why", "a\r\nb".to_owned());
         let mut out = Vec::new();
         refusal(&request, &fault, Some("t"), &mut out);
         let mut index = Index::default();
         let answer = index.read(&out).expect("a status line");
         assert_eq!((answer.status(), answer.reason()), (406, &b"Not Acceptable"[..]));
         assert_eq!(answer.header(Name::Accept), Some(&b"application/pidf+xml"[..]));
-        assert_eq!(answer.other("x").next(), Some(&b"a  b"[..]));
+        assert_eq!(answer.other("x-why").next(), Some(&b"a  b"[..]));
     }
 }
