@@ -287,6 +287,36 @@ pub const SIP_TARGETS_TIME_MIN: Duration = Duration::from_secs(30);
 /// And at most so long.
 pub const SIP_TARGETS_TIME_MAX: Duration = Duration::from_secs(3_600);
 
+// Instant messages over SIP.
+
+/// From an INVITE of ours to its final answer, and from a text to its outcome: below the 40 s of its
+/// account, above the 10 s that Microsoft's clients may take.
+pub const IM_ANSWER_TIME_MAX: Duration = Duration::from_secs(38);
+/// So long after a text's time the answer to its MESSAGE is waited for no more.
+pub const IM_OVERDUE_TIME: Duration = Duration::from_millis(1_500);
+/// A dialog in which nothing is said ends, as those of Microsoft's clients do.
+pub const IM_IDLE_TIME_MAX: Duration = Duration::from_secs(900);
+/// Dialogs of one session that may be invited to; ours that end may be as many more.
+pub const IM_LEGS_MAX: usize = 4;
+/// Texts of one session that wait for its dialog.
+pub const IM_TEXTS_WAITING_MAX: usize = 64;
+/// Octets of one text; what a partner takes is not known before it refuses.
+pub const IM_TEXT_BYTES_MAX: usize = 65_536;
+/// Sessions of a shard's users.
+pub const IM_SESSIONS_MAX: u32 = 100_000;
+/// Requests of those sessions whose answers are not known yet.
+pub const IM_ASKS_MAX: u32 = 200_000;
+/// Texts of partners whose outcome is not known yet; one more is told to wait.
+pub const IM_GIVEN_MAX: usize = 65_536;
+/// Answers to messages that are given again when the message comes again: of one dialog.
+pub const IM_ANSWERS_MAX: usize = 32;
+/// The same of a shard, for messages outside of any dialog.
+pub const PAGE_ANSWERS_MAX: usize = 16_384;
+
+const _: () = assert!(
+    IM_ANSWER_TIME_MAX.as_millis() + IM_OVERDUE_TIME.as_millis() < IN_FLIGHT_TIME_MAX.as_millis()
+);
+
 // net: the pump, the mesh and the lanes.
 
 /// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn.

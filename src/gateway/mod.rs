@@ -11,6 +11,7 @@ pub mod body;
 pub mod fault;
 pub mod message;
 pub mod pidf;
+pub mod session;
 pub mod typing;
 pub mod watch;
 pub mod watched;

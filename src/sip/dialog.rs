@@ -158,6 +158,14 @@ impl Dialog {
         }
     }
 
+    /// The beginning of a dialog with another who answers the same request, which had that number
+    /// (RFC 3261, 13.2.2.4).
+    #[must_use]
+    pub fn fork(&self, number: u32) -> Self {
+        let (state, remote_tag) = (State::Calling, Vec::new());
+        Self { state, remote_tag, cseq: number, heard: None, ..self.clone() }
+    }
+
     /// What the far end says of itself: in a 101-199 or 2xx to our first request, or in the NOTIFY
     /// that came before (RFC 3261, 12.1.2; RFC 6665, 4.4.1). `false`: it is another's, who answered
     /// the same request with a tag of its own; this dialog is as it was.

@@ -168,6 +168,7 @@ pub(crate) struct Sip {
     pub(super) restoring: bool,
     /// Requests in dialogs that may be among them.
     waiting: Vec<user::Waiting>,
+    im: session::Im,
 }
 
 /// Changes of one turn and what follows them.
@@ -193,6 +194,7 @@ impl Sip {
             index: Index::default(),
             restoring: false,
             waiting: Vec::new(),
+            im: session::Im::new(seed),
         }
     }
 
