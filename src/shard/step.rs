@@ -49,6 +49,7 @@ impl Shard {
         let timer = self.timers.next_deadline().unwrap_or(Moment::NEVER);
         if !self.dirty.is_empty()
             || !self.verdicts.is_empty()
+            || !self.sip.handled.is_empty()
             || self.owes_notes()
             || self.owes_sip()
         {

@@ -64,7 +64,10 @@ impl Edge {
             while let Some((message, length)) = Message::cut(rest)? {
                 rest.drain(..length);
                 self.ladder.push(format!("    {} <- {}", self.name, message.shown()));
-                self.heard.push_back((wire, message));
+                // It may come or not (RFC 3261, 17.2.1).
+                if message.what() != "100" {
+                    self.heard.push_back((wire, message));
+                }
             }
         }
         Ok(())
@@ -177,7 +180,10 @@ impl Edge {
 
 /// Own headers, and the body behind `--`.
 fn parts(block: &str) -> (&str, String) {
-    let (own, body) = block.split_once("\n--").unwrap_or((block, ""));
+    let (own, body) = match block.strip_prefix("--") {
+        Some(body) => ("", body),
+        None => block.split_once("\n--").unwrap_or((block, "")),
+    };
     (own, body.trim_start_matches('\n').replace('\n', "\r\n"))
 }
 
