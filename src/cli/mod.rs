@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod check;
 mod ctl;
-mod demo;
+pub mod demo;
 mod output;
 mod reload;
 mod run;

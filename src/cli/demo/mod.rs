@@ -18,9 +18,10 @@ use crate::admin::Exit;
 use crate::cli::output::{note, say};
 use crate::tls::{CertStore, Clock, Roots};
 
-mod client;
-mod dns;
-mod element;
+pub mod client;
+pub mod dns;
+pub mod edge;
+pub mod element;
 mod ladder;
 mod scram;
 mod talk;
