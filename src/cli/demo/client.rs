@@ -15,7 +15,7 @@ use crate::tls::{CertStore, Roots, Session, Usage, Use, judge};
 
 /// Why a step did not hold, in words.
 #[derive(Clone, Debug)]
-pub(super) struct Trouble(pub(super) String);
+pub struct Trouble(pub String);
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,20 +36,20 @@ impl From<std::io::Error> for Trouble {
 
 /// Where and as whom to log in.
 #[derive(Clone, Debug)]
-pub(super) struct Login {
-    pub(super) server: SocketAddr,
-    pub(super) domain: &'static str,
-    pub(super) user: &'static str,
-    pub(super) password: String,
-    pub(super) resource: &'static str,
+pub struct Login {
+    pub server: SocketAddr,
+    pub domain: &'static str,
+    pub user: &'static str,
+    pub password: String,
+    pub resource: &'static str,
     /// Who is believed.
-    pub(super) roots: Arc<Roots>,
+    pub roots: Arc<Roots>,
     /// TLS settings without a certificate.
-    pub(super) tls: Arc<CertStore>,
+    pub tls: Arc<CertStore>,
 }
 
 /// A client that is logged in.
-pub(super) struct Client {
+pub struct Client {
     socket: TcpStream,
     tls: Option<Session>,
     /// Clear text that is not an element yet.
@@ -57,16 +57,16 @@ pub(super) struct Client {
     /// Elements that nobody waited for so far.
     unread: Vec<Element>,
     /// Full JID.
-    pub(super) jid: String,
+    pub jid: String,
     /// What the login used.
-    pub(super) mechanism: &'static str,
+    pub mechanism: &'static str,
     /// TLS version and suite.
-    pub(super) secured: String,
+    pub secured: String,
 }
 
 impl Client {
     /// Connects, secures, logs in and binds.
-    pub(super) fn login(login: &Login) -> Result<Self, Trouble> {
+    pub fn login(login: &Login) -> Result<Self, Trouble> {
         let socket = TcpStream::connect_timeout(&login.server, PATIENCE)?;
         socket.set_nodelay(true)?;
         let mut client = Self {
@@ -174,7 +174,7 @@ impl Client {
     }
 
     /// Sends text as it is.
-    pub(super) fn send(&mut self, text: &str) -> Result<(), Trouble> {
+    pub fn send(&mut self, text: &str) -> Result<(), Trouble> {
         let Some(tls) = &mut self.tls else { return Ok(self.socket.write_all(text.as_bytes())?) };
         let mut cipher = Vec::new();
         tls.seal(text.as_bytes(), &mut cipher).map_err(|it| Trouble(it.to_string()))?;
@@ -182,7 +182,7 @@ impl Client {
     }
 
     /// Waits for an element; others stay for later. `what` is for the words of a failure.
-    pub(super) fn wait(
+    pub fn wait(
         &mut self,
         what: &str,
         wanted: impl Fn(&Element) -> bool,
@@ -215,7 +215,7 @@ impl Client {
     }
 
     /// The condition of an error that came back for the stanza `id`, if one did.
-    pub(super) fn bounce_of(&mut self, id: &str) -> Option<String> {
+    pub fn bounce_of(&mut self, id: &str) -> Option<String> {
         // A moment, for it may be on its way; the receiver was waited for long before.
         self.read(Instant::now() + Duration::from_millis(100)).ok();
         while let Some((element, len)) = next(&self.inbox) {
@@ -227,7 +227,7 @@ impl Client {
     }
 
     /// Forgets what nobody waited for, so that one step that fails does not disturb the next.
-    pub(super) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.unread.clear();
     }
 
@@ -255,7 +255,7 @@ impl Client {
     }
 
     /// Says goodbye. What the server answers is not waited for.
-    pub(super) fn close(mut self) {
+    pub fn close(mut self) {
         self.send("</stream:stream>").ok();
     }
 }
@@ -265,7 +265,7 @@ fn expect(holds: bool, otherwise: &str) -> Result<(), Trouble> {
 }
 
 /// Wall time, for certificates.
-pub(super) fn now() -> crate::time::Wall {
+pub fn now() -> crate::time::Wall {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     crate::time::Wall(u64::try_from(since.as_micros()).unwrap_or_default())

@@ -14,13 +14,13 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 /// A domain and the port its server listens on for other servers.
 #[derive(Clone, Debug)]
-pub(super) struct Zone {
-    pub(super) domain: &'static str,
-    pub(super) port: u16,
+pub struct Zone {
+    pub domain: &'static str,
+    pub port: u16,
 }
 
 /// Starts to answer; gives the address, and the SRV questions as they come.
-pub(super) fn serve(zones: Vec<Zone>) -> io::Result<(SocketAddr, Receiver<String>)> {
+pub fn serve(zones: Vec<Zone>) -> io::Result<(SocketAddr, Receiver<String>)> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
     let (asked, questions) = channel();

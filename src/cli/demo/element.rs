@@ -10,32 +10,32 @@ use quick_xml::{Reader, XmlVersion};
 
 /// An element with everything in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Element {
+pub struct Element {
     /// With its prefix, as written.
-    pub(super) name: String,
-    pub(super) attributes: BTreeMap<String, String>,
-    pub(super) children: Vec<Self>,
-    pub(super) text: String,
+    pub name: String,
+    pub attributes: BTreeMap<String, String>,
+    pub children: Vec<Self>,
+    pub text: String,
 }
 
 impl Element {
     /// An attribute; absent is empty.
-    pub(super) fn attribute(&self, name: &str) -> &str {
+    pub fn attribute(&self, name: &str) -> &str {
         self.attributes.get(name).map_or("", String::as_str)
     }
 
     /// The first child of that name.
-    pub(super) fn child(&self, name: &str) -> Option<&Self> {
+    pub fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|it| it.name == name)
     }
 
     /// The text of the first child of that name; absent is empty.
-    pub(super) fn child_text(&self, name: &str) -> &str {
+    pub fn child_text(&self, name: &str) -> &str {
         self.child(name).map_or("", |it| it.text.as_str())
     }
 
     /// The name of the condition in `<error/>`, as RFC 6120, 8.3.2 puts it first.
-    pub(super) fn condition(&self) -> &str {
+    pub fn condition(&self) -> &str {
         self.child("error").and_then(|it| it.children.first()).map_or("", |it| it.name.as_str())
     }
 
@@ -58,7 +58,7 @@ impl Element {
 
 /// The next element of `bytes` and how many octets it took; `None` as long as it is not whole.
 /// The stream's own start tag counts as an element without children, its end tag as `/stream`.
-pub(super) fn next(bytes: &[u8]) -> Option<(Element, usize)> {
+pub fn next(bytes: &[u8]) -> Option<(Element, usize)> {
     // Only whole characters: the rest of one may come with the next read.
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
