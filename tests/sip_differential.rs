@@ -31,7 +31,7 @@ fn another_reader_reads_what_we_write() {
         words.write(&mut text);
         let ours = index.read(&text).expect("a start line");
         assert_eq!(ours.check(), Ok(()), "{}", shown(&text));
-        let theirs = rsip::Request::try_from(text.as_slice()).expect(&shown(&text));
+        let theirs = sound(rsip::Request::try_from(text.as_slice()), &text);
         assert_eq!(theirs.method().to_string(), words.method);
         assert_eq!(ours.method().as_bytes(), words.method.as_bytes());
         same_uri(&Uri::parse(ours.uri()).expect("a URI"), theirs.uri(), &text);
@@ -46,7 +46,7 @@ fn another_reader_reads_what_we_write() {
         write::response(&ours, status, write::reason(status), Some("our-tag"), &mut answer)
             .header("Server", b"Tandem")
             .body("text/plain", words.body.as_bytes());
-        let theirs = rsip::Response::try_from(answer.as_slice()).expect(&shown(&answer));
+        let theirs = sound(rsip::Response::try_from(answer.as_slice()), &answer);
         let mut index = Index::default();
         let ours = index.read(&answer).expect("a status line");
         assert_eq!(theirs.status_code().code(), status);
@@ -61,23 +61,23 @@ fn another_reader_reads_what_we_write() {
 fn same_headers(ours: &Message<'_>, theirs: &impl HeadersExt, text: &[u8]) {
     let shown = || shown(text);
     let (via, hop) = (ours.via().expect("Via"), theirs.via_header().expect("Via"));
-    let hop = hop.typed().expect(&shown());
+    let hop = sound(hop.typed(), text);
     assert_eq!(via.host, hop.uri.host().to_string().as_bytes(), "{}", shown());
     assert_eq!(via.port, hop.uri.port().map(|it| *it.value()), "{}", shown());
     assert_eq!(via.transport, hop.transport.to_string().as_bytes(), "{}", shown());
     let branch = hop.branch().map(|it| it.value().as_bytes());
     assert_eq!(via.branch(), branch, "{}", shown());
 
-    let from = theirs.from_header().and_then(|it| it.typed()).expect(&shown());
+    let from = sound(theirs.from_header().and_then(|it| it.typed()), text);
     let tag = from.tag().map(|it| it.value().as_bytes());
     same_party(&ours.from().expect("From"), from.display_name.as_deref(), &from.uri, tag, text);
-    let to = theirs.to_header().and_then(|it| it.typed()).expect(&shown());
+    let to = sound(theirs.to_header().and_then(|it| it.typed()), text);
     let tag = to.tag().map(|it| it.value().as_bytes());
     same_party(&ours.to().expect("To"), to.display_name.as_deref(), &to.uri, tag, text);
 
     let call_id = theirs.call_id_header().expect("Call-ID").value();
     assert_eq!(ours.call_id(), Ok(call_id), "{}", shown());
-    let cseq = theirs.cseq_header().and_then(|it| it.typed()).expect(&shown());
+    let cseq = sound(theirs.cseq_header().and_then(|it| it.typed()), text);
     let (number, method) = ours.cseq().expect("CSeq");
     assert_eq!((number, method.as_bytes()), (cseq.seq, cseq.method.to_string().as_bytes()));
 }
@@ -188,6 +188,11 @@ impl Choice {
         let params = self.of(&["", ";transport=tls", ";transport=tcp;lr", ";lr"]);
         format!("{}{user}{}{port}{params}", self.of(&["sip:", "sips:"]), self.of(HOSTS))
     }
+}
+
+/// What a reader made of a text that has to be read.
+fn sound<T>(it: Result<T, rsip::Error>, text: &[u8]) -> T {
+    it.unwrap_or_else(|fault| panic!("{fault}: {}", shown(text)))
 }
 
 fn shown(text: &[u8]) -> String {
