@@ -177,7 +177,10 @@ impl Edge {
 
 /// Own headers, and the body behind `--`.
 fn parts(block: &str) -> (&str, String) {
-    let (own, body) = block.split_once("\n--").unwrap_or((block, ""));
+    let (own, body) = match block.strip_prefix("--") {
+        Some(body) => ("", body),
+        None => block.split_once("\n--").unwrap_or((block, "")),
+    };
     (own, body.trim_start_matches('\n').replace('\n', "\r\n"))
 }
 
