@@ -236,7 +236,7 @@ impl Shard {
 
     /// Somebody of this shard is still to be told.
     pub(in crate::shard) fn owes_sip(&self) -> bool {
-        !self.transport.told.is_empty()
+        !self.transport.told.is_empty() || !self.sip.handled.is_empty()
     }
 }
 
