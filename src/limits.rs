@@ -237,6 +237,36 @@ pub const VERIFIES_PER_WAY_MAX: usize = 256;
 pub const SIP_DIALOGS_MAX: usize = 200_000;
 /// Requests of a shard that wait for the dialogs of before a restart to be loaded.
 pub const SIP_RESTORING_MAX: usize = 4_096;
+/// Contacts of a shard's users whose state is being asked for once, without a subscription.
+pub const FETCHES_MAX: usize = 1_024;
+/// Peers that a shard remembers without need: those that can't be reached, or that many requests wait
+/// for, come on top.
+pub const SIP_PEERS_MAX: usize = 1_024;
+/// A subscription that is granted for less counts as granted for this: nobody refreshes faster.
+pub const GRANTED_MIN: Duration = Duration::from_secs(60);
+/// A user who was not seen for so long has his subscriptions refreshed no more.
+pub const WATCH_UNSEEN_MAX: Duration = Duration::from_secs(30 * 86_400);
+/// A login has subscriptions refreshed of which nothing was heard for this long.
+pub const WATCH_STALE_AFTER: Duration = Duration::from_secs(600);
+/// A subscription whose user's record can't be had is looked at again after this.
+pub const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// First pause after a failed SUBSCRIBE; doubles up to the next constant.
+pub const WATCH_BACKOFF_MIN: Duration = Duration::from_secs(1);
+/// Longest pause.
+pub const WATCH_BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// The same where an administrator has to do something first.
+pub const WATCH_HOLD_MIN: Duration = Duration::from_secs(3_600);
+/// Longest pause of these.
+pub const WATCH_HOLD_MAX: Duration = Duration::from_secs(86_400);
+/// So often a peer that finds the asked time too short is obeyed in a row.
+pub const WATCH_BRIEF_MAX: u32 = 2;
+/// A dialog that ends sooner was none: what replaces it waits longer each time.
+pub const WATCH_YOUNG: Duration = Duration::from_secs(60);
+/// When a peer is back, a dialog is not refreshed sooner than this after something was heard in it.
+pub const WATCH_FLAP: Duration = Duration::from_secs(5);
+/// What was seen of a contact is shown for this long after its notifier ended the dialog, while a
+/// new one is made.
+pub const WATCH_GRACE: Duration = Duration::from_secs(40);
 
 // SIP transactions and ways.
 

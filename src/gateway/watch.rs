@@ -21,6 +21,8 @@
 
 use std::time::Duration;
 
+use crate::limits::{WATCH_BACKOFF_MAX, WATCH_BACKOFF_MIN, WATCH_HOLD_MAX, WATCH_HOLD_MIN};
+
 /// How far a subscription is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
@@ -425,12 +427,12 @@ pub fn refresh_after(granted: Duration, dice: u64) -> Duration {
 
 /// How long to wait before the next try after so many failures in a row, at least one.
 pub fn backoff(failures: u32, dice: u64) -> Duration {
-    doubled(BACKOFF_MIN, BACKOFF_MAX, failures, dice)
+    doubled(WATCH_BACKOFF_MIN, WATCH_BACKOFF_MAX, failures, dice)
 }
 
 /// The same where an administrator has to do something first.
 pub fn hold(failures: u32, dice: u64) -> Duration {
-    doubled(HOLD_MIN, HOLD_MAX, failures, dice)
+    doubled(WATCH_HOLD_MIN, WATCH_HOLD_MAX, failures, dice)
 }
 
 /// A subscription that moved or ran out is made anew after this.
@@ -457,10 +459,6 @@ const EXPIRES: u32 = 3_600;
 /// What Microsoft's servers grant each other, about.
 const LYNC_EXPIRES: u32 = 7_200;
 const LYNC_SPREAD: u32 = 600;
-const BACKOFF_MIN: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(600);
-const HOLD_MIN: Duration = Duration::from_secs(3_600);
-const HOLD_MAX: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 #[path = "watch_tests.rs"]

@@ -108,7 +108,11 @@ impl Shard {
                 requests.push((item.contact.clone(), item.request.clone()));
             }
             let waits = self.now.wall.0.saturating_sub(item.asked.0);
-            if item.state.pending_out() && waits >= ASK_AGAIN_MICROSECONDS {
+            if item.state.pending_out() && self.settings.policy.sip(item.contact.domain()).is_some()
+            {
+                // Over SIP the request is a subscription, which must be alive.
+                seen.push(item.contact.clone());
+            } else if item.state.pending_out() && waits >= ASK_AGAIN_MICROSECONDS {
                 again.push(item.contact.clone());
             }
         }

@@ -146,6 +146,7 @@ impl Shard {
         self.end_sessions(Some(user.bare()));
         // What is known of the account may be known no longer.
         self.home.doom(user.bare());
+        self.watch_doubted(user);
         let now = self.now.moment;
         self.kicked.retain(|(_, at)| now.since(*at) <= LOGIN_TIME_MAX);
         if self.kicked.len() < KICKED_MAX {

@@ -1,5 +1,6 @@
 //! Two nodes and scripted peers: the streams between domains as conversations.
 
+mod watches;
 pub(super) mod world;
 
 use std::net::SocketAddr;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::address::Address;
 use crate::dns;
+use crate::home::dialogs::{DialogChange, DialogKey, DialogRow};
 use crate::home::record::Fetched;
 use crate::policy::{Pattern, PeerAuth, Policy, Profile, Protocol, Rule, Security, Target};
 use crate::route::shard_of;
@@ -120,6 +121,8 @@ pub(super) struct World {
     pub(super) scripted: Option<SocketAddr>,
     pub(super) roots: tls::Roots,
     pub(super) notices: Vec<Notice>,
+    /// Dialogs that are kept, by key.
+    pub(super) dialogs: BTreeMap<DialogKey, DialogRow>,
     pub(super) now: Moment,
     pub(super) dice: u16,
 }
@@ -164,6 +167,7 @@ impl World {
             scripted: None,
             roots: tls::Roots::default(),
             notices: Vec::new(),
+            dialogs: BTreeMap::new(),
             now: Moment(1_000_000_000),
             dice: 0,
         }
@@ -318,6 +322,15 @@ impl World {
             Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Ok(()) },
             Question::Fetch { ticket, .. } => {
                 Answer::Fetched { ticket, found: Ok(Fetched::Messages(Vec::new())) }
+            }
+            Question::Keep { ticket, changes } => {
+                for change in changes {
+                    match change {
+                        DialogChange::Put(row) => self.dialogs.insert(row.key.clone(), *row),
+                        DialogChange::Remove(key) => self.dialogs.remove(&key),
+                    };
+                }
+                Answer::Kept { ticket, done: Ok(()) }
             }
             other => panic!("{other:?}"),
         };

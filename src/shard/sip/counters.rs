@@ -95,4 +95,13 @@ counters! {
     im_edge_checks: "tandem_im_edge_checks_total",
     im_full: "tandem_im_full_total",
     im_rows_unreadable: "tandem_im_rows_unreadable_total",
+    watches_full: "tandem_sip_watches_full_total",
+    watches_held: "tandem_sip_watches_held_total",
+    watches_restored: "tandem_sip_watches_restored_total",
+    watches_unrestored: "tandem_sip_watches_unrestored_total",
+    subscribes_out: "tandem_sip_subscribes_sent_total",
+    notifies_in: "tandem_sip_notifies_received_total",
+    notifies_refused: "tandem_sip_notifies_refused_total",
+    documents_refused: "tandem_sip_documents_refused_total",
+    activities_unknown: "tandem_sip_activities_unknown_total",
 }

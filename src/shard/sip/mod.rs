@@ -29,7 +29,11 @@ mod tests;
 mod transport;
 mod user;
 mod watch;
+mod watch_kept;
+mod watch_run;
+mod watch_tell;
 mod watched;
+mod watches;
 mod ways;
 
 use std::fmt;
@@ -169,6 +173,8 @@ pub(crate) struct Sip {
     /// Requests in dialogs that may be among them.
     waiting: Vec<user::Waiting>,
     im: session::Im,
+    /// Contacts there that local users watch.
+    watches: watches::Watches,
 }
 
 /// Changes of one turn and what follows them.
@@ -195,6 +201,7 @@ impl Sip {
             restoring: false,
             waiting: Vec::new(),
             im: session::Im::new(seed),
+            watches: watches::Watches::new(seed),
         }
     }
 
