@@ -18,15 +18,12 @@ use crate::admin::Exit;
 use crate::cli::output::{note, say};
 use crate::tls::{CertStore, Clock, Roots};
 
-pub mod script;
-
-mod client;
-mod dns;
-mod element;
 pub mod client;
 pub mod dns;
 pub mod edge;
 pub mod element;
+pub mod script;
+
 mod ladder;
 mod scram;
 mod talk;
