@@ -467,7 +467,9 @@ impl Session {
         for leg in self.legs.clone() {
             match leg.state {
                 State::Inviting | State::Progressing
-                    if now >= leg.since + IM_ANSWER_TIME_MAX || !self.has_texts() =>
+                    if now >= leg.since + IM_ANSWER_TIME_MAX
+                        // In a glare it stays, though all has gone the other way.
+                        || (!self.has_texts() && self.current.is_none()) =>
                 {
                     self.bounce_unless_other(leg.id, out);
                     self.input(leg.id, Input::Limit, now, out);

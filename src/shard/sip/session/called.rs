@@ -335,5 +335,5 @@ fn is_group(request: &Message<'_>) -> bool {
 fn is_xml(type_: &MediaType<'_>) -> bool {
     let subtype = type_.subtype.to_ascii_lowercase();
     type_.type_.eq_ignore_ascii_case(b"application")
-        && (subtype.ends_with(b"xml") || subtype == b"x-ms-mim")
+        && (subtype.windows(3).any(|it| it == b"xml") || subtype == b"x-ms-mim")
 }
