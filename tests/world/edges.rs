@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tandem::cli::demo::script::{Call, Identity, Message, call};
 
-use crate::scene::{Done, Stage};
+use crate::scene::{Done, Stage, duration};
 use crate::world::{SIP, World};
 use crate::xml::{self, Captures};
 
@@ -296,6 +297,15 @@ impl Stage {
                     None => Ok(()),
                     Some((_, it)) => Err(format!("{} hears {}", edge.name, it.shown())),
                 }
+            }
+            ["hears", what, "in" | "as", call, "within", time] => {
+                let until = world.core.now + duration(time.trim_end_matches(':'))?;
+                while world.core.now < until && edge.heard.is_empty() {
+                    world.advance(Duration::from_secs(1));
+                    world.settle();
+                    edge.listen(world)?;
+                }
+                edge.hear(world, what, Some(call), &block, &mut self.captures)
             }
             ["hears", what, "in" | "as", call] => {
                 let call = call.trim_end_matches(':');

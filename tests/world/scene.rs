@@ -441,7 +441,7 @@ fn on_off(state: &str, full: &mut bool) -> Done {
 }
 
 /// `300ms`, `32s`, `5min`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().map_err(|e| format!("{text}: {e}"))?;
     match &text[digits..] {
