@@ -243,8 +243,7 @@ impl Shard {
         write::insert_via(&txn.text, &txn.via, &mut text);
         self.counters.sip.repeats += 1;
         if let Some(place) = txn.place {
-            // A datagram goes out or is lost.
-            let _ = self.put(place, &text);
+            self.put_or_lose(place, &text);
         }
     }
 
@@ -268,7 +267,7 @@ impl Shard {
             }
             let said = |name| it.header(name).unwrap_or_default();
             out.header("From", said(Name::From))
-                .header("To", to.unwrap_or(said(Name::To)))
+                .header("To", to.unwrap_or_else(|| said(Name::To)))
                 .header("Call-ID", said(Name::CallId))
                 .header("CSeq", format!("{number} {method}").as_bytes())
                 .end();
@@ -279,7 +278,7 @@ impl Shard {
         }
         if let (Some(place), Some(Some(text))) = (place, text) {
             // Where it is lost the far end's timers end what there is.
-            let _ = self.put(place, &text);
+            self.put_or_lose(place, &text);
         }
     }
 

@@ -104,4 +104,6 @@ counters! {
     notifies_refused: "tandem_sip_notifies_refused_total",
     documents_refused: "tandem_sip_documents_refused_total",
     activities_unknown: "tandem_sip_activities_unknown_total",
+    lost: "tandem_sip_messages_lost_total",
+    own_domain: "tandem_sip_own_domain_refused_total",
 }

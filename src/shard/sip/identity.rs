@@ -131,7 +131,7 @@ impl Shard {
     }
 
     /// What DNS says of the domain that a connection's request is from.
-    pub(super) fn sip_target_found(&mut self, conn: &mut Conn, found: SipFound) {
+    pub(super) fn sip_target_found(&mut self, conn: &Conn, found: SipFound) {
         let now = self.now.moment;
         let Role::Sip(sip) = &conn.role else { return };
         let Some(domain) = sip.asking.clone() else { return };

@@ -86,6 +86,11 @@ impl Shard {
             self.counters.sip.malformed += 1;
             return Err(Fault::new(403));
         };
+        if self.settings.domain(&far).is_some() {
+            // Nobody outside speaks for a domain of ours.
+            self.counters.sip.own_domain += 1;
+            return Err(Fault::new(403));
+        }
         Ok((far, self.sip_aim(request)))
     }
 
@@ -221,7 +226,7 @@ impl Shard {
 
     /// Answers without a transaction.
     pub(super) fn refuse_here(&mut self, place: Place, request: &Message<'_>, fault: &Fault) {
-        let lost = matches!(place, Place::Datagram(..)) && request.via().is_err();
+        let lost = matches!(place, Place::Datagram(..)) && request.header(Name::Via).is_none();
         if lost || !request.method().is_answered() {
             return self.counters.sip.dropped += 1;
         }

@@ -34,6 +34,7 @@ mod watch_run;
 mod watch_tell;
 mod watched;
 mod watches;
+mod way;
 mod ways;
 
 use std::fmt;

@@ -20,7 +20,7 @@ use crate::shard::settings::{ListenerId, Party};
 use crate::shard::sip::Failure;
 use crate::shard::sip::conn::SipConn;
 use crate::shard::sip::transport::Place;
-use crate::shard::sip::ways::Stage;
+use crate::shard::sip::way::Stage;
 use crate::shard::ways::target_text;
 use crate::shard::{Request, Shard};
 use crate::stdx::Key;
@@ -209,7 +209,7 @@ impl Shard {
     /// A connection that a SIP way asked for stands.
     pub(in crate::shard) fn sip_connected(&mut self, id: ConnId, key: Key, remote: SocketAddr) {
         let now = self.now.moment;
-        let awaited = |it: &super::ways::Way| {
+        let awaited = |it: &super::way::Way| {
             it.stage == Stage::Connecting
                 && it.target.as_ref().is_some_and(|target| {
                     target.address.to_canonical() == remote.ip().to_canonical()

@@ -9,7 +9,7 @@ use crate::limits::{SIP_REST_MAX, SIP_URIS_WARN};
 use crate::shard::Shard;
 use crate::shard::kernel::ConnId;
 use crate::shard::sip::transport::Place;
-use crate::shard::sip::ways::Way;
+use crate::shard::sip::way::Way;
 use crate::sip::{Message, Name};
 use crate::stdx::Key;
 

@@ -17,7 +17,7 @@ use crate::shard::settings::ListenerId;
 use crate::shard::sip::client::ClientTxn;
 use crate::shard::sip::relay::{Asked, Told};
 use crate::shard::sip::server::ServerTxn;
-use crate::shard::sip::ways::Way;
+use crate::shard::sip::way::Way;
 use crate::shard::{Request, Shard};
 use crate::sip::transaction::ServerKey;
 use crate::sip::{Index, Message};
@@ -164,5 +164,11 @@ impl Shard {
         }
         self.counters.sip.sent += 1;
         true
+    }
+
+    /// The same, where nobody can be told that it did not go.
+    pub(super) fn put_or_lose(&mut self, place: Place, text: &[u8]) {
+        let went = self.put(place, text);
+        self.counters.sip.lost += u64::from(!went);
     }
 }

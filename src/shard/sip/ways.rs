@@ -7,146 +7,22 @@
 //! (the far side's tolerance), answers are not held but count. A 503's Retry-After rests the line it
 //! came on, or the peer if it has no other. How a connection is made is in `reach.rs`.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::dns::{self, Plan};
-use crate::limits::{
-    SIP_FARS_PER_WAY_MAX, SIP_URIS_WARN, SIP_WAY_QUEUE_BYTES_MAX, SIP_WAY_QUEUE_MAX, WAY_IDLE_MAX,
-    WAY_QUEUE_TIME_MAX,
-};
-use crate::peer::Trouble;
+use crate::limits::{SIP_FARS_PER_WAY_MAX, WAY_IDLE_MAX, WAY_QUEUE_TIME_MAX};
 use crate::policy::Transport as Carrier;
 use crate::shard::kernel::ConnId;
 use crate::shard::sip::client::Wanted;
-use crate::shard::sip::line::{Line, Pace};
+use crate::shard::sip::line::Line;
 use crate::shard::sip::transport::Place;
+use crate::shard::sip::way::{Item, Stage, Way};
 use crate::shard::sip::{Class, Due, Failure};
 use crate::shard::{Shard, Timer};
 use crate::sip::transaction::{Branch, branch};
 use crate::sip::write;
 use crate::stdx::Key;
 use crate::time::Moment;
-
-/// A way.
-#[derive(Debug)]
-pub(super) struct Way {
-    pub(super) near: Box<str>,
-    /// Names all connections to the same far side.
-    pub(super) peer: Box<str>,
-    /// A domain behind it: DNS is asked for the last that was wanted.
-    pub(super) far: Box<str>,
-    /// All domains behind it that were wanted, an edge's many.
-    fars: Vec<Box<str>>,
-    /// It had a line or tried to get one, and has none.
-    pub(super) down: bool,
-    pub(super) stage: Stage,
-    pub(super) stage_deadline: Moment,
-    pub(super) plan: Option<Plan>,
-    pub(super) target: Option<dns::Target>,
-    /// Targets that are known of; with more than one another is worth a try.
-    pub(super) width: usize,
-    pub(super) trouble: Option<Trouble>,
-    /// Failures in a row.
-    pub(super) failures: u32,
-    pub(super) lines: Vec<Line>,
-    /// It answered a request of ours at some time.
-    pub(super) proven: bool,
-    dialog: VecDeque<Item>,
-    new: VecDeque<Item>,
-    bytes: usize,
-    pace: Pace,
-    /// Its Retry-After.
-    pub(super) rest_until: Moment,
-    /// Hashes of the URIs that new requests went to.
-    uris: Vec<u64>,
-    pub(super) used: Moment,
-    armed: Moment,
-}
-
-/// How far the next connection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Idle,
-    Resolving,
-    LookingUp,
-    Connecting,
-    /// TLS, and the judgement of its certificate.
-    Securing(ConnId),
-    BackingOff,
-}
-
-#[derive(Debug)]
-enum Item {
-    /// A client transaction that waits.
-    Txn(Key),
-    /// An ACK, which has no transaction and needs a Via.
-    Ack(Vec<u8>, Moment),
-    /// A response whose connection is gone.
-    Response(Vec<u8>, Moment),
-}
-
-impl Way {
-    fn new(near: &str, peer: &str, far: &str, now: Moment) -> Self {
-        Self {
-            near: near.into(),
-            peer: peer.into(),
-            far: far.into(),
-            fars: vec![far.into()],
-            down: false,
-            stage: Stage::Idle,
-            stage_deadline: Moment::NEVER,
-            plan: None,
-            target: None,
-            width: 1,
-            trouble: None,
-            failures: 0,
-            lines: Vec::new(),
-            proven: false,
-            dialog: VecDeque::new(),
-            new: VecDeque::new(),
-            bytes: 0,
-            pace: Pace::default(),
-            rest_until: Moment::default(),
-            uris: Vec::new(),
-            used: now,
-            armed: Moment::NEVER,
-        }
-    }
-
-    /// Somebody waits.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.dialog.is_empty() || !self.new.is_empty()
-    }
-
-    fn push(&mut self, class: Class, item: Item, bytes: usize) -> Result<(), Item> {
-        let waiting = self.dialog.len() + self.new.len();
-        if waiting >= SIP_WAY_QUEUE_MAX || self.bytes + bytes > SIP_WAY_QUEUE_BYTES_MAX {
-            return Err(item);
-        }
-        self.bytes += bytes;
-        match class {
-            Class::InDialog => self.dialog.push_back(item),
-            Class::New => self.new.push_back(item),
-        }
-        Ok(())
-    }
-
-    /// True: this URI makes a number that somebody should hear of.
-    pub(super) fn saw(&mut self, uri: u64) -> bool {
-        if self.uris.len() > SIP_URIS_WARN {
-            return false;
-        }
-        match self.uris.binary_search(&uri) {
-            Ok(_) => false,
-            Err(at) => {
-                self.uris.insert(at, uri);
-                self.uris.len() == SIP_URIS_WARN
-            }
-        }
-    }
-}
 
 impl Shard {
     /// The way of a pair, made if there is none.

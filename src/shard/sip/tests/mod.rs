@@ -1,8 +1,10 @@
 //! SIP's transport in conversations: a node or two, partners that the test speaks for.
 
 mod datagrams;
+mod fake;
 mod lines;
 mod refusals;
+mod torture;
 mod world;
 
 use std::time::Duration;

@@ -1,11 +1,12 @@
 //! A small world for SIP's transport: engines of some nodes, the links between them, partners that a
 //! test speaks for, time by hand.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::fake::{Done, Fake, Heard};
 use crate::dns::{self, SipFound};
 use crate::home::record::Fetched;
 use crate::policy::{
@@ -16,7 +17,7 @@ use crate::shard::kernel::*;
 use crate::shard::peer_tests::world::{TODAY, rule};
 use crate::shard::settings::{Domain, Listener, ListenerId, Party, Settings};
 use crate::shard::sip::{Ask, Asker, Class, Outgoing};
-use crate::shard::{Notice, Parcel, Shard};
+use crate::shard::{Notice, Shard};
 use crate::stdx::Key;
 use crate::time::{Moment, Now};
 use crate::tls;
@@ -24,97 +25,6 @@ use crate::tls;
 pub(super) const TCP: ListenerId = ListenerId(0);
 pub(super) const TLS: ListenerId = ListenerId(1);
 pub(super) const UDP: ListenerId = ListenerId(2);
-
-enum Heard {
-    Event(Event<'static>),
-    Received(ConnId, Vec<u8>),
-    Datagram(SocketAddr, Vec<u8>),
-    Posted(ShardId, Vec<u8>),
-    Arrived(Link, Box<Parcel>),
-}
-
-enum Done {
-    Send(ConnId, Vec<u8>),
-    Close(ConnId),
-    Connect(Ticket, SocketAddr),
-    Post(ShardId, Vec<u8>),
-    HandOver(ConnId, ShardId, Box<Parcel>),
-    Datagram(SocketAddr, Vec<u8>),
-    Ask(Question),
-}
-
-#[derive(Default)]
-pub(super) struct Fake {
-    inbox: VecDeque<Heard>,
-    current: Vec<u8>,
-    done: Vec<Done>,
-    next_index: u32,
-    arrived: Vec<(ConnId, Link)>,
-    /// The mesh is full.
-    pub(super) full: bool,
-}
-
-impl Fake {
-    fn conn(&mut self) -> ConnId {
-        self.next_index += 1;
-        ConnId { index: self.next_index, generation: 1 }
-    }
-}
-
-impl Kernel for Fake {
-    fn next(&mut self) -> Option<Event<'_>> {
-        Some(match self.inbox.pop_front()? {
-            Heard::Event(event) => event,
-            Heard::Received(conn, bytes) => {
-                self.current = bytes;
-                Event::Received { conn, bytes: &self.current }
-            }
-            Heard::Datagram(remote, bytes) => {
-                self.current = bytes;
-                Event::Datagram { listener: UDP, remote, bytes: &self.current }
-            }
-            Heard::Posted(from, record) => {
-                self.current = record;
-                Event::Posted { from, record: &self.current }
-            }
-            Heard::Arrived(link, parcel) => {
-                let conn = self.conn();
-                self.arrived.push((conn, link));
-                Event::Arrived { conn, parcel }
-            }
-        })
-    }
-    fn read(&mut self, _: ConnId, _: Read) {}
-    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        self.done.push(Done::Send(conn, bytes));
-    }
-    fn close(&mut self, conn: ConnId, _: Ending) {
-        self.done.push(Done::Close(conn));
-    }
-    fn unacknowledged(&mut self, _: ConnId) -> u64 {
-        0
-    }
-    fn connect(&mut self, ticket: Ticket, target: SocketAddr) {
-        self.done.push(Done::Connect(ticket, target));
-    }
-    fn post(&mut self, to: ShardId, record: &[u8]) -> Result<(), Full> {
-        if self.full {
-            return Err(Full);
-        }
-        self.done.push(Done::Post(to, record.to_vec()));
-        Ok(())
-    }
-    fn hand_over(&mut self, conn: ConnId, to: ShardId, parcel: Box<Parcel>) {
-        self.done.push(Done::HandOver(conn, to, parcel));
-    }
-    fn send_datagram(&mut self, _: ListenerId, remote: SocketAddr, bytes: &[u8]) {
-        self.done.push(Done::Datagram(remote, bytes.to_vec()));
-    }
-    fn ask(&mut self, question: Question) -> Result<(), Box<Question>> {
-        self.done.push(Done::Ask(question));
-        Ok(())
-    }
-}
 
 /// One shard of one node.
 pub(super) type Place = (usize, u16);
@@ -414,7 +324,20 @@ impl World {
 
     pub(super) fn heard(&mut self, script: usize) -> String {
         self.run();
-        String::from_utf8(std::mem::take(&mut self.scripts[script].heard)).unwrap()
+        String::from_utf8_lossy(&std::mem::take(&mut self.scripts[script].heard)).into_owned()
+    }
+
+    /// The same with any octets.
+    pub(super) fn octets(
+        &mut self,
+        place: Place,
+        remote: &str,
+        octets: Vec<u8>,
+    ) -> Vec<(SocketAddr, String)> {
+        self.datagrams.clear();
+        self.tell(place, Heard::Datagram(remote.parse().unwrap(), octets));
+        self.run();
+        std::mem::take(&mut self.datagrams)
     }
 
     /// A datagram comes; what goes out then.
@@ -424,10 +347,7 @@ impl World {
         remote: &str,
         text: &str,
     ) -> Vec<(SocketAddr, String)> {
-        self.datagrams.clear();
-        self.tell(place, Heard::Datagram(remote.parse().unwrap(), text.as_bytes().to_vec()));
-        self.run();
-        std::mem::take(&mut self.datagrams)
+        self.octets(place, remote, text.as_bytes().to_vec())
     }
 
     /// A user of a shard sends a request.
