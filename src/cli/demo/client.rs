@@ -37,10 +37,15 @@ impl From<std::io::Error> for Trouble {
 /// Where and as whom to log in.
 #[derive(Clone, Debug)]
 pub struct Login {
+    /// Its port for clients.
     pub server: SocketAddr,
+    /// Whose certificate it must have.
     pub domain: &'static str,
+    /// The account's local part.
     pub user: &'static str,
+    /// Its password.
     pub password: String,
+    /// What to bind.
     pub resource: &'static str,
     /// Who is believed.
     pub roots: Arc<Roots>,
@@ -62,6 +67,8 @@ pub struct Client {
     pub mechanism: &'static str,
     /// TLS version and suite.
     pub secured: String,
+    /// How long it waits for anything.
+    pub patience: Duration,
 }
 
 impl Client {
@@ -77,6 +84,7 @@ impl Client {
             jid: String::new(),
             mechanism: "",
             secured: String::new(),
+            patience: PATIENCE,
         };
         let features = client.open(login.domain)?;
         expect(features.child("starttls").is_some(), "STARTTLS is not offered")?;
@@ -190,7 +198,7 @@ impl Client {
         if let Some(i) = self.unread.iter().position(&wanted) {
             return Ok(self.unread.remove(i));
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             while let Some((element, len)) = next(&self.inbox) {
                 self.inbox.drain(..len);
@@ -211,6 +219,21 @@ impl Client {
                 }
             }
             self.read(deadline).map_err(|it| Trouble(format!("{what}: {it}")))?;
+        }
+    }
+
+    /// Fails if an element that fits comes within that time.
+    pub fn none(
+        &mut self,
+        time: Duration,
+        wanted: impl Fn(&Element) -> bool,
+    ) -> Result<(), Trouble> {
+        let patience = std::mem::replace(&mut self.patience, time);
+        let seen = self.wait("nothing", wanted);
+        self.patience = patience;
+        match seen {
+            Ok(element) => Err(Trouble(format!("not expected: {element:?}"))),
+            Err(_) => Ok(()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! A name server for two domains that exist nowhere else.
+//! A name server for domains that exist nowhere else.
 //!
 //! Answers SRV and A questions from a short list over UDP on loopback, so that the demo finds its
 //! way by DNS as service does. Everything else does not exist (NXDOMAIN, RFC 1035, 4.1.1).
@@ -12,11 +12,35 @@ use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, SOA, SRV};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
-/// A domain and the port its server listens on for other servers.
+/// One service of a domain: the name that is asked for, and where its server listens.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    pub domain: &'static str,
+    /// The name of the SRV record, without the last dot.
+    pub service: String,
+    /// Its target.
+    pub host: String,
+    /// Where that is.
+    pub address: Ipv4Addr,
+    /// The port.
     pub port: u16,
+}
+
+impl Zone {
+    /// A server for other XMPP servers, on loopback.
+    pub fn xmpp(domain: &str, port: u16) -> Self {
+        let (service, host) = (format!("_xmpp-server._tcp.{domain}"), format!("xmpp.{domain}"));
+        Self { service, host, address: Ipv4Addr::LOCALHOST, port }
+    }
+
+    /// A SIP domain as Microsoft's servers publish it.
+    pub fn sip(domain: &str, host: &str, address: Ipv4Addr, port: u16) -> Self {
+        Self {
+            service: format!("_sipfederationtls._tcp.{domain}"),
+            host: host.to_owned(),
+            address,
+            port,
+        }
+    }
 }
 
 /// Starts to answer; gives the address, and the SRV questions as they come.
@@ -57,13 +81,10 @@ fn answer(question: &Message, query: &Query, zones: &[Zone]) -> Message {
     answer.add_query(query.clone());
     let asked = query.name.to_lowercase();
     for zone in zones {
-        let (Some(service), Some(host)) = (name("_xmpp-server._tcp.", zone), name("xmpp.", zone))
-        else {
-            continue;
-        };
+        let (Some(service), Some(host)) = (name(&zone.service), name(&zone.host)) else { continue };
         let data = match query.query_type {
             RecordType::SRV if asked == service => RData::SRV(SRV::new(0, 0, zone.port, host)),
-            RecordType::A if asked == host => RData::A(A(Ipv4Addr::LOCALHOST)),
+            RecordType::A if asked == host => RData::A(A(zone.address)),
             // The name exists, but has no record of that type: an empty answer, not NXDOMAIN.
             _ if asked == service || asked == host => {
                 return without_answer(answer, query, ResponseCode::NoError);
@@ -85,8 +106,8 @@ fn without_answer(mut answer: Message, query: &Query, code: ResponseCode) -> Mes
     answer
 }
 
-fn name(front: &str, zone: &Zone) -> Option<Name> {
-    Name::from_utf8(format!("{front}{}.", zone.domain)).ok()
+fn name(text: &str) -> Option<Name> {
+    Name::from_utf8(format!("{text}.")).ok()
 }
 
 /// Short: the demo's ports change with each run.
@@ -105,11 +126,17 @@ mod tests {
 
     #[test]
     fn answers_what_it_knows_and_denies_the_rest() {
-        let zones = [Zone { domain: "example.com", port: 15_269 }];
+        let here = Ipv4Addr::LOCALHOST;
+        let sip = Zone::sip("lync.example", "edge.lync.example", here, 15_061);
+        let zones = [Zone::xmpp("example.com", 15_269), sip];
         let srv = ask(&zones, "_XMPP-server._tcp.Example.com.", RecordType::SRV);
         assert_eq!(srv.answers.len(), 1);
         assert!(matches!(&srv.answers[0].data, RData::SRV(it) if it.port == 15_269));
         assert_eq!(ask(&zones, "xmpp.example.com.", RecordType::A).answers.len(), 1);
+        let srv = ask(&zones, "_sipfederationtls._tcp.lync.example.", RecordType::SRV);
+        assert!(
+            matches!(&srv.answers[0].data, RData::SRV(it) if it.target.to_utf8() == "edge.lync.example.")
+        );
         let none = ask(&zones, "xmpp.example.com.", RecordType::AAAA);
         assert_eq!((none.answers.len(), none.metadata.response_code), (0, ResponseCode::NoError));
         let absent = ask(&zones, "_xmpp-server._tcp.nowhere.example.", RecordType::SRV);

@@ -13,8 +13,11 @@ use quick_xml::{Reader, XmlVersion};
 pub struct Element {
     /// With its prefix, as written.
     pub name: String,
+    /// By name, as written.
     pub attributes: BTreeMap<String, String>,
+    /// In their order.
     pub children: Vec<Self>,
+    /// All of its own.
     pub text: String,
 }
 

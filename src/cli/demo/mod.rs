@@ -74,8 +74,7 @@ fn play(once: bool) -> Result<bool, Trouble> {
     let authority = world::authority()?;
     let places =
         [Place::find("example.com", &folder.0)?, Place::find("partner.example", &folder.0)?];
-    let zones =
-        places.iter().map(|it| dns::Zone { domain: it.domain, port: it.peer.port() }).collect();
+    let zones = places.iter().map(|it| dns::Zone::xmpp(it.domain, it.peer.port())).collect();
     let (nameserver, questions) = dns::serve(zones)?;
     for place in &places {
         place.furnish(&authority, nameserver)?;

@@ -4,8 +4,8 @@
 //! RFC asks for it: names instead of addresses, and none of its own extensions back.
 
 use super::Partner;
+use super::dialog::Dialog;
 use super::shape::{SUPPORTED, Site};
-use super::state::Dialog;
 use super::words::{Message, domain, param, uri};
 
 /// A request of theirs; `dialog` if it is in one.

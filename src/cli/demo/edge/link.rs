@@ -84,8 +84,6 @@ pub(super) struct Link {
     tls: Option<Mutex<Connection>>,
     /// DNS names of the far end's certificate; empty without TLS.
     pub(super) names: Vec<String>,
-    /// Whether the partner has opened it, and not the switch.
-    pub(super) ours: bool,
     dead: AtomicBool,
 }
 
@@ -106,7 +104,7 @@ impl Link {
                 Some(Connection::from(made.map_err(|it| Trouble(it.to_string()))?))
             }
         };
-        Self::establish(socket, tls, true)
+        Self::establish(socket, tls)
     }
 
     /// Takes a call.
@@ -118,14 +116,10 @@ impl Link {
                 Some(Connection::from(made.map_err(|it| Trouble(it.to_string()))?))
             }
         };
-        Self::establish(socket, tls, false)
+        Self::establish(socket, tls)
     }
 
-    fn establish(
-        mut socket: TcpStream,
-        mut tls: Option<Connection>,
-        ours: bool,
-    ) -> Result<Self, Trouble> {
+    fn establish(mut socket: TcpStream, mut tls: Option<Connection>) -> Result<Self, Trouble> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         if let Some(tls) = &mut tls {
@@ -135,7 +129,7 @@ impl Link {
         }
         socket.set_read_timeout(None)?;
         let names = tls.as_ref().map(names).unwrap_or_default();
-        Ok(Self { socket, tls: tls.map(Mutex::new), names, ours, dead: AtomicBool::new(false) })
+        Ok(Self { socket, tls: tls.map(Mutex::new), names, dead: AtomicBool::new(false) })
     }
 
     /// Sends octets as they are.

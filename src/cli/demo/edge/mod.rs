@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::cli::demo::client::Trouble;
 
 mod check;
+mod dialog;
 mod link;
 mod script;
 mod shape;
@@ -102,6 +103,8 @@ pub struct Answer {
     pub body: Option<(String, Vec<u8>)>,
     /// Whether the dialog is gone with it.
     pub forgets: bool,
+    /// Whether it comes from one more of the callee's endpoints, in a dialog of its own.
+    pub forks: bool,
 }
 
 impl Answer {
@@ -126,6 +129,13 @@ impl Answer {
     #[must_use]
     pub fn forgetting(mut self) -> Self {
         self.forgets = true;
+        self
+    }
+
+    /// And the request waits on, for the answer of another endpoint.
+    #[must_use]
+    pub fn forking(mut self) -> Self {
+        self.forks = true;
         self
     }
 }

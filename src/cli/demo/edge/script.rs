@@ -3,9 +3,10 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::dialog::{Dialog, Heard, Kind, User};
 use super::link::Link;
 use super::shape;
-use super::state::{Dialog, Heard, Kind, State, User};
+use super::state::State;
 use super::words::{Message, domain};
 use super::{Answer, Counts, Edge, Manner, Partner, Rule};
 use crate::cli::demo::client::Trouble;
@@ -162,11 +163,9 @@ impl Edge {
         self.shared.state().orders.push((method.to_owned(), answer));
     }
 
-    /// Our ACKs stay away from this session.
-    pub fn withhold_ack(&self, dialog: usize) {
-        if let Some(dialog) = self.shared.state().dialogs.get_mut(dialog) {
-            dialog.withhold_ack = true;
-        }
+    /// ACKs of ours stay away.
+    pub fn withhold_acks(&self) {
+        self.shared.state().withholds_acks = true;
     }
 
     /// Answers the oldest request that waits for it. A provisional answer leaves it waiting.
@@ -183,7 +182,7 @@ impl Edge {
         else {
             return Err(Trouble("its connection is gone".to_owned()));
         };
-        if answer.status >= 200 {
+        if answer.status >= 200 && !answer.forks {
             state.held.retain(|&it| it != place);
         }
         state.obey(place, &link, &heard.message, answer);

@@ -8,84 +8,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::check;
+use super::dialog::{Dialog, Heard, Sent, User};
 use super::link::Link;
 use super::shape::{self, Parts, Site};
 use super::words::{Message, address, domain, param, uri};
 use super::{Answer, Counts, Manner, Partner, Rule};
-
-/// One of the partner's people.
-#[derive(Clone, Debug)]
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) open: bool,
-    pub(super) activity: String,
-    pub(super) rule: Rule,
-    pub(super) manner: Manner,
-}
-
-/// What a dialog is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// Ours watches somebody there.
-    Watching,
-    /// Ours is watched from there.
-    Watched,
-    /// Texts.
-    Session,
-}
-
-/// A dialog, from its first request on.
-#[derive(Clone, Debug)]
-pub(super) struct Dialog {
-    pub(super) kind: Kind,
-    pub(super) user: String,
-    /// `bob@fabrikam.example`.
-    pub(super) far: String,
-    pub(super) call_id: String,
-    /// Our From or To, whole.
-    pub(super) local: String,
-    pub(super) local_tag: String,
-    pub(super) epid: String,
-    /// Theirs, whole; without a tag until there is one.
-    pub(super) remote: String,
-    pub(super) remote_tag: String,
-    /// What stands in our Route.
-    pub(super) routes: Vec<String>,
-    /// The Request-URI of what we send.
-    pub(super) target: String,
-    pub(super) number: u32,
-    pub(super) far_number: u32,
-    pub(super) expires: u32,
-    pub(super) up: bool,
-    pub(super) over: bool,
-    /// Whether their ACK has come, or ours gone.
-    pub(super) acknowledged: bool,
-    /// Whether our ACK stays away.
-    pub(super) withhold_ack: bool,
-    /// Octets of our ACK, should their 2xx come again.
-    pub(super) ack: Vec<u8>,
-}
-
-/// A request of ours.
-#[derive(Clone, Debug)]
-pub(super) struct Sent {
-    pub(super) branch: String,
-    pub(super) dialog: Option<usize>,
-    pub(super) message: Message,
-    /// Places of its answers in what was heard.
-    pub(super) answers: Vec<usize>,
-}
-
-/// A message that came in.
-#[derive(Clone, Debug)]
-pub(super) struct Heard {
-    pub(super) link: u64,
-    pub(super) at: Instant,
-    pub(super) message: Message,
-    pub(super) dialog: Option<usize>,
-    /// Whether a script has had it.
-    pub(super) taken: bool,
-}
 
 pub(super) struct State {
     pub(super) site: Site,
@@ -101,6 +28,8 @@ pub(super) struct State {
     pub(super) held: Vec<usize>,
     pub(super) faults: Vec<String>,
     pub(super) counts: Counts,
+    /// Whether ACKs of ours stay away.
+    pub(super) withholds_acks: bool,
     /// Seconds granted to who watches.
     pub(super) grant: u32,
     pub(super) salt: String,
@@ -122,40 +51,11 @@ impl State {
             held: Vec::new(),
             faults: Vec::new(),
             counts: Counts::default(),
+            withholds_acks: false,
             grant: GRANT_SECONDS,
             salt,
             serial: 0,
         }
-    }
-
-    /// A dialog of ours begins.
-    pub(super) fn dialog(&mut self, method: &str, user: &str, far: &str) -> usize {
-        let (tag, call_id) = (self.token(), self.token());
-        let epid = "787f6c813e".to_owned();
-        let domain = &self.site.domain;
-        let dialog = Dialog {
-            kind: if method == "INVITE" { Kind::Session } else { Kind::Watching },
-            user: user.to_owned(),
-            far: far.to_owned(),
-            call_id,
-            local: format!("\"Zoë, <{user}>\"<sip:{user}@{domain}>;epid={epid};tag={tag}"),
-            local_tag: tag,
-            epid,
-            remote: format!("<sip:{far}>"),
-            remote_tag: String::new(),
-            routes: Vec::new(),
-            target: format!("sip:{far}"),
-            number: 0,
-            far_number: 0,
-            expires: 0,
-            up: false,
-            over: false,
-            acknowledged: false,
-            withhold_ack: false,
-            ack: Vec::new(),
-        };
-        self.dialogs.push(dialog);
-        self.dialogs.len() - 1
     }
 
     /// A word nobody has had.
@@ -191,16 +91,6 @@ impl State {
         } else {
             self.response(place, link, &message)
         }
-    }
-
-    fn dialog_of(&self, message: &Message) -> Option<usize> {
-        let ours = if message.status == 0 { "To" } else { "From" };
-        let tag = param(message.header(ours), "tag");
-        let (call_id, request) = (message.header("Call-ID"), message.status == 0);
-        let is_it = |it: &Dialog| it.call_id == call_id && !tag.is_empty() && it.local_tag == tag;
-        // A response to what they asked for is ours by its From; one of a dialog they began has ours in To as well.
-        let found = self.dialogs.iter().position(is_it);
-        found.filter(|_| request || message.status != 0)
     }
 
     fn request(&mut self, place: usize, link: &Link, message: &Message) {
@@ -248,6 +138,7 @@ impl State {
         let known = self.heard.get(place).and_then(|it| it.dialog);
         let success = (200..300).contains(&answer.status);
         let dialog = match known {
+            _ if answer.forks => Some(self.accept(place, message)),
             None if forms && success => Some(self.accept(place, message)),
             _ => known,
         };
@@ -288,40 +179,6 @@ impl State {
             "MESSAGE" | "INFO" | "NOTIFY" => self.reply(link, message, 200, "OK", &plain, alive),
             _ => self.reply(link, message, 501, "Not Implemented", &plain, alive),
         }
-    }
-
-    /// A dialog of theirs begins here.
-    fn accept(&mut self, place: usize, message: &Message) -> usize {
-        let (tag, epid) = (self.token(), "54fa23d827".to_owned());
-        let user = address(&message.uri).split('@').next().unwrap_or_default().to_owned();
-        let from = message.header("From");
-        let dialog = Dialog {
-            kind: if message.method == "INVITE" { Kind::Session } else { Kind::Watched },
-            user,
-            far: address(uri(from)).to_owned(),
-            call_id: message.header("Call-ID").to_owned(),
-            local: format!("{};epid={epid};tag={tag}", message.header("To")),
-            local_tag: tag,
-            epid,
-            remote: from.to_owned(),
-            remote_tag: param(from, "tag").to_owned(),
-            routes: message.list("Record-Route").into_iter().map(str::to_owned).collect(),
-            target: uri(message.header("Contact")).to_owned(),
-            number: 0,
-            far_number: message.number(),
-            expires: 0,
-            up: true,
-            over: false,
-            acknowledged: false,
-            withhold_ack: false,
-            ack: Vec::new(),
-        };
-        self.dialogs.push(dialog);
-        let at = self.dialogs.len() - 1;
-        if let Some(heard) = self.heard.get_mut(place) {
-            heard.dialog = Some(at);
-        }
-        at
     }
 
     /// RFC 6665, 4.2.1: 200, then what there is to see; or the other way round, as Microsoft's servers may.
@@ -555,6 +412,7 @@ impl State {
 
     /// RFC 3261, 12.1.2: a 2xx makes the dialog; one to INVITE is acknowledged each time.
     fn confirmed(&mut self, link: &Link, at: usize, message: &Message) {
+        let acknowledges = message.method == "INVITE" && !self.withholds_acks;
         let Some(dialog) = self.dialogs.get_mut(at) else { return };
         let forms = ["INVITE", "SUBSCRIBE"].contains(&message.method.as_str());
         if forms && !dialog.up {
@@ -569,7 +427,7 @@ impl State {
         if message.method == "BYE" {
             dialog.over = true;
         }
-        if message.method == "INVITE" && !dialog.withhold_ack {
+        if acknowledges {
             if dialog.ack.is_empty() {
                 dialog.acknowledged = true;
                 let sent = self.send_within(link, at, "ACK", Vec::new(), None);

@@ -144,9 +144,12 @@ pub fn param<'a>(value: &'a str, name: &str) -> &'a str {
 
 /// The URI of a From, To, Contact, Route.
 pub fn uri(value: &str) -> &str {
-    match (value.find('<'), value.find('>')) {
-        (Some(from), Some(to)) => value.get(from + 1..to).unwrap_or_default(),
-        _ => split(value, ';').first().map_or("", |it| it.trim()),
+    // A display name in quotes may hold brackets of its own.
+    let end =
+        value.rfind('>').filter(|&end| split(value.get(..end).unwrap_or_default(), '<').len() > 1);
+    match end.and_then(|end| value.get(..end)) {
+        Some(front) => split(front, '<').last().copied().unwrap_or_default(),
+        None => split(value, ';').first().map_or("", |it| it.trim()),
     }
 }
 
@@ -174,12 +177,12 @@ fn split(text: &str, at: char) -> Vec<&str> {
             _ if escaped => escaped = false,
             '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
-            '<' if !quoted => angled = true,
-            '>' if !quoted => angled = false,
             _ if it == at && !quoted && !angled => {
                 parts.push(text.get(begin..i).unwrap_or_default());
                 begin = i + it.len_utf8();
             }
+            '<' if !quoted => angled = true,
+            '>' if !quoted => angled = false,
             _ => {}
         }
     }
@@ -347,6 +350,8 @@ mod tests {
         let value = "\"a,b;<c>\"<sip:x@y.example:5061;opaque=state:F:Q;lr>;epid=12;TAG=\"q;,\"";
         assert_eq!(split(&format!("{value}, <sip:z@y>"), ','), [value, " <sip:z@y>"]);
         assert_eq!((param(value, "epid"), param(value, "tag")), ("12", "\"q;,\""));
+        assert_eq!(uri("\"a <b>\"<sip:x@y;p=1>;tag=2"), "sip:x@y;p=1");
+        assert_eq!((uri("sip:x@y;tag=2"), uri("<sip:x@y>")), ("sip:x@y", "sip:x@y"));
         assert_eq!(param("<sip:x@y;tag=no>", "tag"), "");
         assert_eq!(param("SIP/2.0/TLS a.example;branch=z9hG4bK7;k=\"1;2\"", "branch"), "z9hG4bK7");
         assert_eq!(address("sip:x@y.example:5061;transport=tls"), "x@y.example");
