@@ -7,23 +7,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dns::{self, SipFound};
-use crate::home::record::Fetched;
+use crate::address::Address;
+use crate::home::dialogs::{DialogChange, DialogRow};
+use crate::home::record::{Change, Fetched, Record};
 use crate::policy::{
     Edge, Identity, Im, Pattern, PeerAuth, Pidf, Policy, Profile, Protocol, Rule, Security,
     SipHost, SipRule, SipTarget, Transport,
 };
 use crate::shard::kernel::*;
-use crate::shard::peer_tests::world::{TODAY, rule};
+use crate::route::shard_of;
+use crate::shard::conn::{Bound, Conn, Role};
+use crate::shard::outbox::Outbox;
+use crate::shard::peer_tests::world::{HEADER, TODAY, rule};
 use crate::shard::settings::{Domain, Listener, ListenerId, Party, Settings};
 use crate::shard::sip::{Ask, Asker, Class, Outgoing};
 use crate::shard::{Notice, Parcel, Shard};
 use crate::stdx::Key;
-use crate::time::{Moment, Now};
+use crate::time::{Moment, Now, Wall};
+use crate::xmpp::frame::Limits;
 use crate::tls;
 
 pub(super) const TCP: ListenerId = ListenerId(0);
 pub(super) const TLS: ListenerId = ListenerId(1);
 pub(super) const UDP: ListenerId = ListenerId(2);
+
+const START: u64 = 1_000_000_000_000;
 
 enum Heard {
     Event(Event<'static>),
@@ -155,6 +163,11 @@ pub(super) struct World {
     pub(super) silent: bool,
     pub(super) now: Moment,
     dice: u16,
+    /// What each node's store has: users' records, and dialogs.
+    pub(super) records: BTreeMap<(usize, String), Record>,
+    pub(super) kept: BTreeMap<(usize, String), DialogRow>,
+    /// The store can't be had.
+    pub(super) store_fails: bool,
 }
 
 pub(super) fn node_address(node: usize, port: u16) -> SocketAddr {
@@ -190,7 +203,7 @@ pub(super) fn sip_of(rule: &mut Rule) -> &mut SipRule {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { now: Moment(1_000_000_000_000), ..Self::default() }
+        Self { now: Moment(START), ..Self::default() }
     }
 
     pub(super) fn add(
@@ -219,7 +232,8 @@ impl World {
             let mut idle = true;
             for place in self.shards.keys().copied().collect::<Vec<_>>() {
                 let (shard, fake) = self.shards.get_mut(&place).unwrap();
-                let now = Now { moment: self.now, wall: TODAY };
+                let passed = (self.now.0 - START) / 1_000;
+                let now = Now { moment: self.now, wall: Wall(TODAY.0 + passed) };
                 shard.step(now, fake);
                 let done = std::mem::take(&mut fake.done);
                 idle &= done.is_empty() && fake.inbox.is_empty();
@@ -363,13 +377,45 @@ impl World {
             }
             Question::Tell(notice) => return self.notices.push(notice),
             Question::Load { .. } if self.silent => return,
+            Question::Load { ticket, .. } if self.store_fails => {
+                Answer::Loaded { ticket, record: Err(Unavailable) }
+            }
             Question::Load { ticket, user } => {
                 let known = user.local() != Some("nobody");
-                Answer::Loaded { ticket, record: Ok(known.then(Box::default)) }
+                let record = self.records.get(&(place.0, user.to_string())).cloned();
+                let record = known.then(|| Box::new(record.unwrap_or_default()));
+                Answer::Loaded { ticket, record: Ok(record) }
             }
-            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Ok(()) },
-            Question::Keep { ticket, .. } => Answer::Kept { ticket, done: Ok(()) },
-            Question::Dialogs { ticket, .. } => Answer::Dialogs { ticket, rows: Ok(Vec::new()) },
+            Question::Commit { ticket, .. } if self.store_fails => {
+                Answer::Committed { ticket, done: Err(Unavailable) }
+            }
+            Question::Commit { ticket, user, changes } => {
+                let record = self.records.entry((place.0, user.to_string())).or_default();
+                changes.into_iter().for_each(|change| apply(record, change));
+                Answer::Committed { ticket, done: Ok(()) }
+            }
+            Question::Keep { ticket, .. } if self.store_fails => {
+                Answer::Kept { ticket, done: Err(Unavailable) }
+            }
+            Question::Keep { ticket, changes } => {
+                for change in changes {
+                    let key = (place.0, change.key().to_owned());
+                    match change {
+                        DialogChange::Put(row) => drop(self.kept.insert(key, *row)),
+                        DialogChange::Remove(_) => drop(self.kept.remove(&key)),
+                    }
+                }
+                Answer::Kept { ticket, done: Ok(()) }
+            }
+            Question::Dialogs { ticket, .. } if self.store_fails => {
+                Answer::Dialogs { ticket, rows: Err(Unavailable) }
+            }
+            Question::Dialogs { ticket, after, count } => {
+                let after = after.map_or(String::new(), String::from);
+                let rows = self.kept.iter().filter(|it| it.0.0 == place.0 && it.0.1 > after);
+                let rows = rows.take(count as usize).map(|it| it.1.clone()).collect();
+                Answer::Dialogs { ticket, rows: Ok(rows) }
+            }
             Question::Fetch { ticket, .. } => {
                 Answer::Fetched { ticket, found: Ok(Fetched::Messages(Vec::new())) }
             }
@@ -398,6 +444,56 @@ impl World {
     pub(super) fn tell_script(&mut self, script: usize, text: Vec<u8>) {
         if let Some((place, id)) = self.scripts[script].at {
             self.tell(place, Heard::Received(id, text));
+        }
+        self.run();
+    }
+
+    /// A client that has bound that address.
+    pub(super) fn client(&mut self, node: usize, address: &str) -> usize {
+        let address = Address::parse(address).unwrap();
+        let count = self.shards.keys().filter(|it| it.0 == node).count() as u16;
+        let place = (node, shard_of(address.slot(), count));
+        let known = self.records.get(&(node, address.bare().to_owned()));
+        let record = known.cloned().unwrap_or_default();
+        let (shard, fake) = self.shards.get_mut(&place).unwrap();
+        let id = fake.conn();
+        let remote = "127.0.0.1:1".parse().unwrap();
+        let loads = shard.home.account(address.bare()).is_none();
+        shard.home.bind(address.bare(), address.resource().unwrap(), id).unwrap();
+        if loads {
+            shard.home.loaded(address.bare(), record);
+        }
+        let bound = Bound { address, lang: None, copied: false, stream: 0, blocks: false };
+        let mut conn = Box::new(Conn::new(id, Role::Bound(Box::new(bound)), remote, self.now));
+        let header = HEADER.replace("jabber:server'", "jabber:client'") + ">";
+        conn.framer.next(header.as_bytes(), &Limits::CLIENT).unwrap();
+        conn.streaming = true;
+        shard.conns.insert(conn, Outbox::default());
+        self.script((place, id))
+    }
+
+    /// The node is killed and started again; the store stays as it is.
+    pub(super) fn restart(&mut self, node: usize) {
+        self.links.retain(|(place, _), _| place.0 != node);
+        for script in &mut self.scripts {
+            if script.at.is_some_and(|(place, _)| place.0 == node) {
+                script.at = None;
+                script.closed = true;
+            }
+        }
+        self.dice += 1;
+        for (place, (shard, fake)) in self.shards.iter_mut().filter(|it| it.0.0 == node) {
+            let seed = [100 + self.dice as u8 + place.1 as u8; 32];
+            let next_index = fake.next_index;
+            *shard = Shard::new(ShardId(place.1), Arc::clone(&shard.settings), seed);
+            *fake = Fake { next_index, ..Fake::default() };
+        }
+    }
+
+    /// An order of the control thread to all shards of a node.
+    pub(super) fn order(&mut self, node: usize, order: impl Fn() -> Order) {
+        for place in self.shards.keys().copied().filter(|it| it.0 == node).collect::<Vec<_>>() {
+            self.event(place, Event::Ordered(order()));
         }
         self.run();
     }
@@ -539,4 +635,20 @@ pub(super) fn found(target: &str) -> SipFound {
     let record = dns::Srv { priority: 0, weight: 0, port: 5061, target: format!("{target}.") };
     let service = dns::SipService::Federation;
     SipFound::Records { service, records: vec![record], seconds: 300 }
+}
+
+/// What the store makes of a change.
+fn apply(record: &mut Record, change: Change) {
+    match change {
+        Change::PutItem(item) => {
+            record.items.retain(|it| it.contact != item.contact);
+            record.items.push(*item);
+        }
+        Change::RemoveItem(contact) => record.items.retain(|it| it.contact != contact),
+        Change::RosterVersion(version) => record.roster_version = version,
+        Change::AddRule(list, rule) => record.rules.push((list, rule)),
+        Change::RemoveRule(list, rule) => record.rules.retain(|it| *it != (list, rule.clone())),
+        Change::Last(last) => record.last = Some(last),
+        _ => {}
+    }
 }
