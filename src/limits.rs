@@ -559,8 +559,10 @@ pub const RESTORE_UNKNOWN_TIME: Duration = Duration::from_secs(60);
 pub const RESTORE_PAGE: u32 = 500;
 /// A page that could not be had is asked for again after this.
 pub const RESTORE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Users whose records are loaded at a time for what their watchers shall be told.
-pub const RESTORE_LOADS_MAX: usize = 512;
+/// A watcher whose user's record could not be had is told after this.
+pub const WATCHED_STORE_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// After an account was removed or got another password, it is looked up again after this.
+pub const WATCHED_DOUBT_TIME: Duration = Duration::from_secs(1);
 
 const _: () = assert!(WATCHED_EXPIRES_FLOOR < 3_600 && WATCHED_EXPIRES_MAX >= 7_200);
 

@@ -381,6 +381,8 @@ enum Wanted {
     Nothing,
     /// After the pause, if it is new.
     Paced,
+    /// After the pause, in any case.
+    Held,
     /// At once.
     Now,
 }
@@ -404,13 +406,13 @@ impl Pace {
             _ if self.out => None,
             Wanted::Nothing => None,
             Wanted::Now => Some(Moment::default()),
-            Wanted::Paced => Some(self.rests),
+            Wanted::Paced | Wanted::Held => Some(self.rests),
         }
     }
 
     /// It must go out even if it says nothing new.
     pub fn is_urgent(&self) -> bool {
-        self.wanted == Wanted::Now
+        matches!(self.wanted, Wanted::Now | Wanted::Held)
     }
 
     /// One is out.
@@ -424,6 +426,14 @@ impl Pace {
         self.wanted = Wanted::Nothing;
         if document {
             self.rests = now + WATCHED_PACE;
+        }
+    }
+
+    /// Not before `until`, whatever it is.
+    pub fn hold(&mut self, until: Moment) {
+        self.rests = self.rests.max(until);
+        if self.wanted == Wanted::Now {
+            self.wanted = Wanted::Held;
         }
     }
 

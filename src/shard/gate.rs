@@ -72,6 +72,8 @@ pub(super) struct Gates {
     /// Users that were not in use at that time, oldest first.
     idle: Bounded<(Moment, Box<str>)>,
     sweeping: bool,
+    /// The work that is being done waited for a record of an account that does not exist.
+    no_account: bool,
 }
 
 impl Gates {
@@ -81,12 +83,18 @@ impl Gates {
             jobs: Slab::new(STORE_JOBS_MAX),
             idle: Bounded::new(RECORDS_IDLE_MAX),
             sweeping: false,
+            no_account: false,
         }
     }
 
     /// The store owes no answer.
     pub(super) fn is_idle(&self) -> bool {
         self.jobs.is_empty()
+    }
+
+    /// For a work that found no account: there is none. Else its record can't be had now.
+    pub(super) fn has_no_account(&self) -> bool {
+        self.no_account
     }
 
     /// Something may wait.
@@ -373,7 +381,11 @@ impl Shard {
             gate.by = 0;
             self.gates.gates.insert(user.bare().into(), gate);
             match next {
-                Waiting::Work(_, work) => work(self),
+                Waiting::Work(_, work) => {
+                    self.gates.no_account = fault == Some(StanzaFault::ServiceUnavailable);
+                    work(self);
+                    self.gates.no_account = false;
+                }
                 Waiting::Stanza(_, record) => {
                     self.counters.gate_waits += 1;
                     self.with_carry(&record, |shard, carry| match fault {

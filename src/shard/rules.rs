@@ -147,6 +147,7 @@ impl Shard {
                 shard.blocks_changed(&whose, &blocked, &unblocked);
                 after(shard, Ok(()));
                 shard.show_blocks(&whose, &blocked, &unblocked);
+                shard.watched_rules(&whose);
             }),
         );
     }

@@ -19,6 +19,7 @@ impl Engine for Shard {
     fn step<K: Kernel>(&mut self, now: Now, kernel: &mut K) -> Next {
         self.now = now;
         self.net = kernel.net_counters();
+        self.restore();
         while let Some(event) = kernel.next() {
             self.take(event);
         }

@@ -98,7 +98,10 @@ impl Shard {
     /// An order of the control thread.
     pub(super) fn ordered(&mut self, order: Order) {
         match order {
-            Order::Settings(settings) => self.settings = settings,
+            Order::Settings(settings) => {
+                self.watched_policy(&settings);
+                self.settings = settings;
+            }
             Order::Stop => self.stop(),
             Order::Report { ticket, streams } => {
                 let report = Box::new(self.report(streams));
@@ -147,6 +150,7 @@ impl Shard {
         // What is known of the account may be known no longer.
         self.home.doom(user.bare());
         self.watch_doubted(user);
+        self.watched_kicked(user);
         let now = self.now.moment;
         self.kicked.retain(|(_, at)| now.since(*at) <= LOGIN_TIME_MAX);
         if self.kicked.len() < KICKED_MAX {

@@ -307,6 +307,11 @@ impl Dialog {
         self.ceiling.saturating_sub(self.cseq) < LOW
     }
 
+    /// The last number that is reserved.
+    pub fn ceiling(&self) -> u32 {
+        self.ceiling
+    }
+
     /// Reserves the next block of numbers; they may be used once it is kept.
     pub fn reserve(&mut self) {
         self.ceiling = self.cseq + BLOCK;

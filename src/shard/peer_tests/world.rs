@@ -23,7 +23,7 @@ use crate::xmpp::frame::Limits;
 
 /// 2026-01-01.
 pub(in crate::shard) const TODAY: Wall = Wall(1_767_225_600_000_000);
-pub(super) const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
+pub(in crate::shard) const HEADER: &str = "<stream:stream xmlns='jabber:server' xmlns:stream='http://etherx.jabber.org/streams' \
      xmlns:db='jabber:server:dialback' version='1.0'";
 
 pub(super) enum Heard {

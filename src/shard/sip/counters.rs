@@ -17,6 +17,22 @@ macro_rules! counters {
 }
 
 counters! {
+    restore_failed: "tandem_sip_restore_failed_total",
+    watched_asked: "tandem_sip_watched_asked_total",
+    watched_displaced: "tandem_sip_watched_displaced_total",
+    watched_expired: "tandem_sip_watched_expired_total",
+    watched_failed: "tandem_sip_watched_notify_failed_total",
+    watched_fetches: "tandem_sip_watched_fetches_total",
+    watched_given_up: "tandem_sip_watched_given_up_total",
+    watched_lost: "tandem_sip_watched_lost_total",
+    watched_notifies: "tandem_sip_watched_notifies_total",
+    watched_refreshes: "tandem_sip_watched_refreshes_total",
+    watched_refused: "tandem_sip_watched_refused_total",
+    watched_restored: "tandem_sip_watched_restored_total",
+    watched_same: "tandem_sip_watched_same_total",
+    watched_subscribes: "tandem_sip_watched_subscribes_total",
+    watched_told: "tandem_sip_watched_told_total",
+    watched_unrestored: "tandem_sip_watched_unrestored_total",
     requests_home: "tandem_sip_requests_total",
     dialogs_full: "tandem_sip_dialogs_full_total",
     dialog_unknown: "tandem_sip_dialog_unknown_total",

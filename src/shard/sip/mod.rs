@@ -44,6 +44,9 @@ pub(crate) use counters::SipCounters;
 pub(in crate::shard) use reach::sip_way_of;
 pub(crate) use transport::SipTransport;
 
+use restore::Restore;
+use watched::Watched;
+
 use crate::envelope::{Kind, Origin};
 use crate::home::dialogs::{DialogChange, DialogKey};
 use crate::limits::SIP_DIALOGS_MAX;
@@ -147,6 +150,10 @@ pub(crate) enum Due {
     Watched(Key),
     Watch(Key),
     Session(Key),
+    /// A page of the dialogs of before the restart is to be asked for again.
+    Restore,
+    /// Users who have not come back since the restart are offline.
+    Known,
     /// A server transaction of this shard.
     Server(Key),
     /// A client transaction of this shard.
@@ -176,6 +183,9 @@ pub(crate) struct Sip {
     im: session::Im,
     /// Contacts there that local users watch.
     watches: watches::Watches,
+    restore: Restore,
+    /// Partners' subscriptions to users of this shard.
+    watched: Watched,
 }
 
 /// Changes of one turn and what follows them.
@@ -203,6 +213,8 @@ impl Sip {
             waiting: Vec::new(),
             im: session::Im::new(seed),
             watches: watches::Watches::new(seed),
+            restore: Restore::default(),
+            watched: Watched::new(seed),
         }
     }
 

@@ -227,6 +227,8 @@ impl Shard {
             Due::Watched(key) => self.watched_due(key),
             Due::Watch(key) => self.watch_due(key),
             Due::Session(key) => self.session_due(key),
+            Due::Restore => self.restore_again(),
+            Due::Known => self.restore_known(),
             Due::Server(key) => self.server_due(key),
             Due::Client(key) => self.client_due(key),
             Due::Way(key) => self.sip_way_due(key),

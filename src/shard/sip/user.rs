@@ -7,7 +7,6 @@
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
 use crate::gateway::address::{self as jid};
-use crate::home::Readiness;
 use crate::limits::SIP_RESTORING_MAX;
 use crate::shard::Shard;
 use crate::shard::account::Outcome;
@@ -131,10 +130,13 @@ impl Shard {
                 if shard.home.account(user.bare()).is_some() {
                     return shard.sip_for_user(txn, &user, &contact, &request);
                 }
-                // Not there, or not to be had now.
-                let is_gone = shard.home.readiness(user.bare()) == Readiness::Unknown;
-                shard.counters.sip.user_unknown += u64::from(is_gone);
-                shard.sip_refuse(txn, &request, &Fault::new(404));
+                // Who can't be had now must not be taken for one who is not there.
+                let fault = match shard.gates.has_no_account() {
+                    true => Fault::new(404),
+                    false => Fault::new(500).with("Retry-After", "5"),
+                };
+                shard.counters.sip.user_unknown += u64::from(fault.status == 404);
+                shard.sip_refuse(txn, &request, &fault);
             });
         };
         if !self.with_record(&owner, Box::new(work)) {
