@@ -23,6 +23,7 @@ use crate::address::Address;
 use crate::envelope::Purpose;
 use crate::gateway::pidf;
 use crate::gateway::watched::{Input, Lease, Reply, Standing, State, Step, Tell};
+use crate::home::dialogs::DialogChange;
 use crate::home::record::{Item, List};
 use crate::home::subscription::Denial;
 use crate::home::{Account, Readiness};
@@ -45,7 +46,6 @@ use crate::sip::message::Message;
 use crate::sip::name::Name;
 use crate::sip::write;
 use crate::stdx::Key;
-use crate::home::dialogs::DialogChange;
 
 impl Shard {
     /// A contact wants to watch a user, whose record is at rest.
@@ -288,8 +288,7 @@ impl Shard {
         } else {
             Standing::Crowded
         };
-        let is_there =
-            || self.home.resources(user.bare()).iter().any(|it| it.available.is_some());
+        let is_there = || self.home.resources(user.bare()).iter().any(|it| it.available.is_some());
         let hides = match standing {
             Standing::Allowed | Standing::Approved => !is_there(),
             Standing::Denied | Standing::Blocked => true,
@@ -327,9 +326,7 @@ impl Shard {
             self.say_for_contact("subscribe", watcher.view(), user.view());
         }
         let account = self.home.account(user.bare());
-        if step.left
-            && !account.is_some_and(|it| it.relation(watcher.view()).state.has_to())
-        {
+        if step.left && !account.is_some_and(|it| it.relation(watcher.view()).state.has_to()) {
             // One whom the user watches too says himself what he is.
             self.say_for_contact("unavailable", watcher.view(), user.view());
         }

@@ -157,7 +157,8 @@ impl Shard {
     fn watched_say(&mut self, key: Key) {
         let now = self.now.moment;
         let Some(it) = self.sip.watched.get(key) else { return };
-        let standing = self.standing_of(&it.user, &it.watcher, it.state).unwrap_or(Standing::Unknown);
+        let standing =
+            self.standing_of(&it.user, &it.watcher, it.state).unwrap_or(Standing::Unknown);
         let state = if it.state.is_terminated() {
             it.state
         } else {
