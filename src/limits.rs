@@ -308,8 +308,8 @@ pub const SIP_IDLE_MAX: Duration = Duration::from_secs(600);
 pub const SIP_WAYS_PER_CONN_MAX: usize = 16;
 /// Domains that one connection has proven to speak for, an edge's many.
 pub const SIP_CLEARED_MAX: usize = 1_024;
-/// Domains behind one way whose users are told that it stands again.
-pub const SIP_FARS_PER_WAY_MAX: usize = 256;
+/// A peer that was lost in the middle of things is looked for this long, whoever needs it.
+pub const SIP_PROBE_TIME_MAX: Duration = Duration::from_secs(7_200);
 /// Domains whose SRV targets a shard remembers.
 pub const SIP_TARGETS_KEPT_MAX: usize = 4_096;
 /// They are believed at least so long.

@@ -56,6 +56,8 @@ pub(crate) struct SipConn {
     pub(super) busy: Moment,
     /// A message came.
     spoke: bool,
+    /// We end it, since nobody needs it.
+    retired: bool,
 }
 
 impl SipConn {
@@ -76,6 +78,7 @@ impl SipConn {
             partial: Moment::NEVER,
             busy: now,
             spoke: false,
+            retired: false,
         }
     }
 
@@ -346,7 +349,9 @@ impl Shard {
         let place = Place::Conn(conn.id);
         self.transport.conn_ways.remove(&conn.id);
         let ways = sip.ways.clone();
-        self.line_gone(&ways, place);
+        let idle = self.now.moment.since(conn.heard);
+        let lost = !sip.retired && !self.stopping && idle < SIP_IDLE_MAX / 2;
+        self.line_gone(&ways, place, lost);
         if let Some(way) = sip.ours {
             self.reach_gone(way, conn.id);
         }
@@ -378,6 +383,9 @@ impl Shard {
         let heard = now.since(conn.heard).min(now.since(sip.busy));
         if heard >= SIP_IDLE_MAX {
             self.counters.sip.idle_closed += 1;
+            if let Role::Sip(sip) = &mut conn.role {
+                sip.retired = true;
+            }
             return self.close(conn, Ending::Orderly);
         }
         let mut next = now + (SIP_IDLE_MAX - heard).max(LOOK_AGAIN);

@@ -342,18 +342,25 @@ impl Shard {
         self.reach_next(key);
     }
 
-    /// No target is any good: who waits is told, and the next try is not at once.
-    fn reach_fail(&mut self, key: Key, step: &'static str, why: String, failure: Failure) {
+    /// The next try is not at once, and later the more often it failed.
+    pub(super) fn reach_pause(&mut self, key: Key) -> Option<Duration> {
         let (now, dice) = (self.now.moment, self.random.number());
-        let Some(way) = self.transport.ways.get_mut(key) else { return };
+        let way = self.transport.ways.get_mut(key)?;
         way.failures = way.failures.saturating_add(1);
-        way.down = true;
         let doubled = BACKOFF_MIN * 2_u32.saturating_pow(way.failures.min(16) - 1);
         let pause = doubled.min(SIP_BACKOFF_MAX);
         // So that ways which failed together do not come back together.
         let pause = pause / 2 + pause.mul_f64((dice % 1_000) as f64 / 2_000.0);
         way.stage = Stage::BackingOff;
         way.stage_deadline = now + pause;
+        Some(pause)
+    }
+
+    /// No target is any good: who waits is told, and the next try is not at once.
+    fn reach_fail(&mut self, key: Key, step: &'static str, why: String, failure: Failure) {
+        let Some(pause) = self.reach_pause(key) else { return };
+        let Some(way) = self.transport.ways.get_mut(key) else { return };
+        way.down = true;
         let target = String::new();
         let trouble = way.trouble.take().unwrap_or(Trouble { step, reason: why, target });
         let fields = vec![

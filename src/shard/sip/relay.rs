@@ -210,7 +210,7 @@ impl Shard {
     pub(in crate::shard) fn tell_sip(&mut self) {
         while let Some(told) = self.transport.told.pop_front() {
             match told {
-                Told::Back(near, far) => self.watch_peer_back(&near, &far),
+                Told::Back(near, peer) => self.watch_peer_back(&near, &peer),
                 Told::Of(ask, failure) => self.ask_heard(ask, Heard::Failed(failure)),
                 Told::Early(asker, failure) => {
                     #[cfg(test)]
@@ -296,17 +296,15 @@ impl Shard {
 /// The mesh.
 impl Shard {
     /// A peer that was away is back: homes take up what they had with its domains.
-    pub(super) fn tell_peer_back(&mut self, near: &str, fars: &[Box<str>]) {
+    pub(super) fn tell_peer_back(&mut self, near: &str, peer: &str) {
         self.counters.sip.peers_back += 1;
         for shard in (0..self.settings.shards).map(ShardId).filter(|it| *it != self.id) {
             self.posts.record(shard, Record::SipBack, |bytes| {
                 put_text(near, bytes);
-                for far in fars {
-                    put_text(far, bytes);
-                }
+                put_text(peer, bytes);
             });
         }
-        self.transport.told.extend(fars.iter().map(|far| Told::Back(near.into(), far.clone())));
+        self.transport.told.push_back(Told::Back(near.into(), peer.into()));
     }
 
     /// A record of SIP from another shard.
@@ -337,9 +335,8 @@ impl Shard {
             }
             Record::SipAnswer => self.answer_came(at),
             Record::SipBack => {
-                let Some(near) = take_text(&mut at) else { return };
-                while let Some(far) = take_text(&mut at) {
-                    self.watch_peer_back(near, far);
+                if let (Some(near), Some(peer)) = (take_text(&mut at), take_text(&mut at)) {
+                    self.watch_peer_back(near, peer);
                 }
             }
             Record::SipStray => {

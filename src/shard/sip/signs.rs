@@ -40,6 +40,7 @@ impl Shard {
     ) {
         let now = self.now.moment;
         let Some(way) = self.transport.ways.get_mut(key) else { return };
+        way.failures = 0;
         let fields =
             |way: &Way| vec![("peer", way.peer.to_string()), ("local", way.near.to_string())];
         match status {

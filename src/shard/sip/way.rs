@@ -21,10 +21,10 @@ pub(super) struct Way {
     pub(super) peer: Box<str>,
     /// A domain behind it: DNS is asked for the last that was wanted.
     pub(super) far: Box<str>,
-    /// All domains behind it that were wanted, an edge's many.
-    pub(super) fars: Vec<Box<str>>,
     /// It had a line or tried to get one, and has none.
     pub(super) down: bool,
+    /// It was lost in the middle of things: until then somebody looks whether it is back.
+    pub(super) probe_until: Moment,
     pub(super) stage: Stage,
     pub(super) stage_deadline: Moment,
     pub(super) plan: Option<Plan>,
@@ -77,8 +77,8 @@ impl Way {
             near: near.into(),
             peer: peer.into(),
             far: far.into(),
-            fars: vec![far.into()],
             down: false,
+            probe_until: Moment::default(),
             stage: Stage::Idle,
             stage_deadline: Moment::NEVER,
             plan: None,

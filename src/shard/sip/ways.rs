@@ -10,7 +10,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::limits::{SIP_FARS_PER_WAY_MAX, WAY_IDLE_MAX, WAY_QUEUE_TIME_MAX};
+use crate::limits::{SIP_PROBE_TIME_MAX, WAY_IDLE_MAX, WAY_QUEUE_TIME_MAX};
 use crate::policy::Transport as Carrier;
 use crate::shard::kernel::ConnId;
 use crate::shard::sip::client::Wanted;
@@ -31,9 +31,6 @@ impl Shard {
         if let Some(key) = self.transport.pairs.get(&pair).copied() {
             if let Some(way) = self.transport.ways.get_mut(key).filter(|it| &*it.far != far) {
                 way.far = far.into();
-                if way.fars.len() < SIP_FARS_PER_WAY_MAX && !way.fars.contains(&way.far) {
-                    way.fars.push(far.into());
-                }
             }
             return Some(key);
         }
@@ -112,7 +109,11 @@ impl Shard {
     pub(super) fn sip_way_on(&mut self, key: Key) {
         self.sip_drain(key);
         let Some(way) = self.transport.ways.get(key) else { return };
-        let idle = way.stage == Stage::Idle && way.is_wanted() && !self.stopping;
+        let wanted = way.is_wanted() || way.probe_until > self.now.moment;
+        // Who lost a line for the first time and has something to say looks at once.
+        let hurries = way.stage == Stage::BackingOff && way.failures <= 1 && way.is_wanted();
+        let free = way.stage == Stage::Idle || (hurries && way.probe_until > self.now.moment);
+        let idle = free && wanted && !self.stopping;
         if idle && !self.has_line(key) && !self.way_rests(key) {
             self.sip_resolve(key);
         }
@@ -239,15 +240,18 @@ impl Shard {
         };
         way.lines.push(line);
         way.used = self.now.moment;
-        way.failures = 0;
+        way.probe_until = Moment::default();
+        if !ours {
+            way.failures = 0;
+        }
         if way.stage == Stage::BackingOff {
             // The peer has come: nothing to wait for.
             way.stage = Stage::Idle;
             way.stage_deadline = Moment::NEVER;
         }
         if std::mem::take(&mut way.down) {
-            let (near, fars) = (way.near.clone(), way.fars.clone());
-            self.tell_peer_back(&near, &fars);
+            let (near, peer) = (way.near.clone(), way.peer.clone());
+            self.tell_peer_back(&near, &peer);
         }
         self.sip_way_on(key);
     }
@@ -263,12 +267,22 @@ impl Shard {
     }
 
     /// A connection is no good any more.
-    pub(super) fn line_gone(&mut self, keys: &[Key], place: Place) {
+    ///
+    /// `lost`: in the middle of things, so it may be a restart of the peer, and what it knew gone.
+    pub(super) fn line_gone(&mut self, keys: &[Key], place: Place, lost: bool) {
+        let until = self.now.moment + SIP_PROBE_TIME_MAX;
         self.client_line_lost(place);
         for key in keys {
             if let Some(way) = self.transport.ways.get_mut(*key) {
                 way.lines.retain(|it| it.place != place);
-                way.down |= way.lines.is_empty();
+                if lost && way.lines.is_empty() {
+                    way.down = true;
+                    way.probe_until = until;
+                    if way.stage == Stage::Idle {
+                        // Also a peer that takes us and hangs up is not run at.
+                        self.reach_pause(*key);
+                    }
+                }
                 self.sip_way_on(*key);
             }
         }
@@ -305,7 +319,8 @@ impl Shard {
             self.sip_stage_due(key);
         }
         let Some(way) = self.transport.ways.get(key) else { return };
-        let is_idle = !way.is_wanted() && now.since(way.used) >= WAY_IDLE_MAX;
+        let is_idle =
+            !way.is_wanted() && now.since(way.used) >= WAY_IDLE_MAX && way.probe_until <= now;
         if is_idle && way.lines.is_empty() && matches!(way.stage, Stage::Idle) {
             let pair = (way.near.clone(), way.peer.clone());
             self.transport.ways.remove(key);

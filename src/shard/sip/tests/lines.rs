@@ -110,8 +110,8 @@ fn a_target_that_refuses_is_passed_over_and_none_is_unreachable() {
     world.refusing.push("192.0.2.9:5060".parse().unwrap());
     world.send((0, 0), &ours("NOTIFY", "n1"), Class::InDialog, "a.example");
     assert!(world.heard(0).starts_with("NOTIFY "));
-    world.hang_up(0);
     world.refusing.push("192.0.2.10:5060".parse().unwrap());
+    world.hang_up(0);
     world.answers(0);
     world.send((0, 0), &ours("NOTIFY", "n2"), Class::InDialog, "a.example");
     assert_eq!(world.answers(0), ["Unreachable"]);
@@ -119,7 +119,7 @@ fn a_target_that_refuses_is_passed_over_and_none_is_unreachable() {
     // It is back: found within seconds, and what waited goes.
     world.refusing.clear();
     world.send((0, 0), &ours("NOTIFY", "n3"), Class::InDialog, "a.example");
-    world.pass(Duration::from_secs(3));
+    world.pass(Duration::from_secs(9));
     let last = world.scripts.len() - 1;
     assert!(world.heard(last).starts_with("NOTIFY "));
 }
@@ -257,4 +257,24 @@ fn strays_are_counted_and_no_more() {
     assert_eq!(world.sum(0, |it| it.counters.sip.responses_stray), 2);
     world.say(0, forged);
     assert_eq!(world.answers(0), ["200"]);
+}
+
+#[test]
+fn a_peer_that_was_lost_is_looked_for_and_its_return_told_to_all() {
+    let mut world = clear(3);
+    let partner = world.partner((0, 0), TCP, PARTNER);
+    world.say(partner, request("OPTIONS", "sip:bob@b.example", "1", ""));
+    world.refusing.push("192.0.2.9:5060".parse().unwrap());
+    world.hang_up(partner);
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.scripts.len(), world.sum(0, |it| it.counters.sip.peers_back)), (1, 0));
+    world.refusing.clear();
+    world.pass(Duration::from_secs(9));
+    assert_eq!((world.scripts.len(), world.sum(0, |it| it.counters.sip.peers_back)), (2, 1));
+    // One that goes in peace, after a long silence, is not.
+    let other = world.scripts.len() - 1;
+    world.pass(Duration::from_secs(400));
+    world.hang_up(other);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(world.scripts.len(), 2);
 }
