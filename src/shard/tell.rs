@@ -151,6 +151,7 @@ impl Shard {
         self.home.doom(user.bare());
         self.watch_doubted(user);
         self.watched_kicked(user);
+        self.session_kicked(user);
         let now = self.now.moment;
         self.kicked.retain(|(_, at)| now.since(*at) <= LOGIN_TIME_MAX);
         if self.kicked.len() < KICKED_MAX {

@@ -80,7 +80,7 @@ impl Answers {
             self.of.remove(&oldest);
         }
         // There is room now.
-        let _ = self.order.push(which);
+        self.order.push(which).ok();
     }
 }
 

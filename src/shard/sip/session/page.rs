@@ -2,7 +2,8 @@
 //!
 //! One is out to a contact at a time, so that they arrive in order and a contact is not flooded
 //! (RFC 3428, 8). One of more than 1,300 octets is refused, never split. The thread is the Call-ID,
-//! both ways. Typing is heard and **not** sent.
+//! both ways. Typing goes as isComposing (RFC 3994), between messages only, and not to who refuses it;
+//! `active` is **not** repeated, since a client that types on for two minutes is rare.
 
 use std::hash::Hasher;
 
@@ -12,15 +13,16 @@ use crate::address::Address;
 use crate::gateway::address::{to_address, to_uri};
 use crate::gateway::message::{PAGE_OCTETS_MAX, call_id};
 use crate::gateway::session::Why;
-use crate::limits::{IM_ANSWER_TIME_MAX, IM_TEXTS_WAITING_MAX};
+use crate::gateway::typing::{COMPOSING_TYPE, ChatState, Toward, Typing, write_composing};
+use crate::limits::{IM_ANSWER_TIME_MAX, IM_IDLE_TIME_MAX, IM_TEXTS_WAITING_MAX};
 use crate::shard::Shard;
 use crate::shard::deliver::Carry;
-use crate::shard::sip::session::Asked;
 use crate::shard::sip::session::given::{Giving, Place};
 use crate::shard::sip::session::said::Read;
+use crate::shard::sip::session::{Asked, REQUEST_TIME};
 use crate::shard::sip::{Asker, Class, Outgoing, Txn};
 use crate::sip::message::Message;
-use crate::sip::write;
+use crate::sip::write::{self, Writer};
 use crate::stdx::{Bounded, Key};
 use crate::time::Moment;
 use crate::xmpp::fault::StanzaFault;
@@ -31,6 +33,12 @@ pub(super) struct Pages {
     /// The one that is out.
     out: Option<u32>,
     waiting: Bounded<Page>,
+    /// So long is this a conversation, in which typing is told.
+    pub(super) until: Moment,
+    /// We said that the user types.
+    typed: bool,
+    /// They know nothing of isComposing.
+    deaf: bool,
 }
 
 #[derive(Debug)]
@@ -42,13 +50,24 @@ struct Page {
 
 impl Default for Pages {
     fn default() -> Self {
-        Self { out: None, waiting: Bounded::new(IM_TEXTS_WAITING_MAX) }
+        Self {
+            out: None,
+            waiting: Bounded::new(IM_TEXTS_WAITING_MAX),
+            until: Moment::default(),
+            typed: false,
+            deaf: false,
+        }
     }
 }
 
 impl Pages {
-    pub(super) fn is_empty(&self) -> bool {
-        self.out.is_none() && self.waiting.is_empty()
+    pub(super) fn is_over(&self, now: Moment) -> bool {
+        self.out.is_none() && self.waiting.is_empty() && self.until <= now
+    }
+
+    /// When it is no conversation any more.
+    pub(super) fn due(&self) -> Moment {
+        if self.until == Moment::default() { Moment::NEVER } else { self.until }
     }
 }
 
@@ -58,18 +77,8 @@ const VIA_OCTETS: usize = 128;
 impl Shard {
     /// A message of a local user, on its own.
     pub(super) fn page_said(&mut self, carry: &Carry<'_>, read: Read) {
-        let token = self.sip_token();
-        let call = read.thread.as_deref().and_then(call_id).unwrap_or(&token).to_owned();
-        let tag = self.sip_token();
-        self.sip.im.cseq = self.sip.im.cseq % (1 << 30) + 1;
-        let to = to_uri(carry.to.without_resource());
         let mut text = Vec::new();
-        let mut writer = write::request("MESSAGE", to_uri(carry.to).as_bytes(), &mut text)
-            .header("Max-Forwards", b"70")
-            .header("From", format!("<{}>;tag={tag}", to_uri(carry.from)).as_bytes())
-            .header("To", format!("<{to}>").as_bytes())
-            .header("Call-ID", call.as_bytes())
-            .header("CSeq", format!("{} MESSAGE", self.sip.im.cseq).as_bytes());
+        let mut writer = self.page(carry, read.thread.as_deref(), &mut text);
         if let Some(subject) = &read.subject {
             writer = writer.header("Subject", subject.as_bytes());
         }
@@ -89,11 +98,73 @@ impl Shard {
             chat.pages.waiting.push(page).is_ok().then_some(key)
         });
         match queued {
-            Some(key) => self.page_next(key),
+            Some(key) => {
+                self.page_talked(key);
+                self.page_next(key);
+            }
             None => {
                 self.counters.sip.im_full += 1;
                 self.text_bounced(number, Why::Full);
             }
+        }
+    }
+
+    /// The head of a message of its own.
+    fn page<'o>(
+        &mut self,
+        carry: &Carry<'_>,
+        thread: Option<&str>,
+        text: &'o mut Vec<u8>,
+    ) -> Writer<'o> {
+        let (token, tag) = (self.sip_token(), self.sip_token());
+        let call = thread.and_then(call_id).unwrap_or(&token);
+        // RFC 3261, 8.1.1.5: below 2^31.
+        self.sip.im.cseq = self.sip.im.cseq % (1 << 30) + 1;
+        write::request("MESSAGE", to_uri(carry.to).as_bytes(), text)
+            .header("Max-Forwards", b"70")
+            .header("From", format!("<{}>;tag={tag}", to_uri(carry.from)).as_bytes())
+            .header("To", format!("<{}>", to_uri(carry.to.without_resource())).as_bytes())
+            .header("Call-ID", call.as_bytes())
+            .header("CSeq", format!("{} MESSAGE", self.sip.im.cseq).as_bytes())
+    }
+
+    /// A chat state alone, where no session is (RFC 3994): `gone` has no word there.
+    pub(super) fn page_state(&mut self, key: Key, carry: &Carry<'_>, state: ChatState) {
+        let (Toward::Typing(typing), Some(chat)) =
+            (state.toward_sip(), self.sip.im.chats.get_mut(key))
+        else {
+            return;
+        };
+        let (pages, types) = (&mut chat.pages, typing == Typing::Active);
+        let waits = pages.out.is_some() || !pages.waiting.is_empty();
+        if pages.deaf || waits || pages.typed == types || pages.until <= self.now.moment {
+            return;
+        }
+        pages.typed = types;
+        let mut body = Vec::new();
+        write_composing(typing, &mut body);
+        let mut text = Vec::new();
+        self.page(carry, None, &mut text).body(COMPOSING_TYPE, &body);
+        // Lost with the bound: it is only typing.
+        let Ok(asked) = self.sip.im.asks.insert(Asked::PageTyping(key)) else { return };
+        let (near, far) = (carry.from.domain().into(), carry.to.domain().into());
+        let (class, deadline) = (Class::New, self.now.moment + REQUEST_TIME);
+        self.sip_send(Asker::Page(asked), Outgoing { near, far, class, deadline, text });
+    }
+
+    /// Somebody who does not want to know of typing hears no more of it.
+    pub(super) fn page_typing_answered(&mut self, key: Key, outcome: Result<(), Why>) {
+        if let (Err(Why::Status(_)), Some(chat)) = (outcome, self.sip.im.chats.get_mut(key)) {
+            chat.pages.deaf = true;
+        }
+    }
+
+    /// Somebody said something: it is a conversation for a while.
+    fn page_talked(&mut self, key: Key) {
+        let until = self.now.moment + IM_IDLE_TIME_MAX;
+        if let Some(chat) = self.sip.im.chats.get_mut(key) {
+            chat.pages.until = until;
+            chat.pages.typed = false;
         }
     }
 
@@ -166,6 +237,9 @@ impl Shard {
         // RFC 7572, 5: a known GRUU makes it a full address.
         let full = to_address(from.uri).ok().filter(|it| it.bare() == contact.bare());
         let contact = full.as_ref().unwrap_or(contact);
+        if let Some(key) = self.sip.im.find(user.view(), contact.view()) {
+            self.page_talked(key);
+        }
         let giving = Giving { txn, place, user, contact, thread: call, chat: false };
         self.give(giving, request);
     }

@@ -58,11 +58,7 @@ impl Shard {
             (_, true) => self.state_said(carry, read.state),
             (Manner::Page, false) => self.page_said(carry, read),
             (Manner::Chat, false) => {
-                let rule = &self.settings.policy.verdict(carry.to.domain()).0.protocol;
-                let pages = rule.sip().is_some_and(|it| it.im == Mode::Page);
-                let live = self.sip.im.find(carry.from, carry.to);
-                let live = live.and_then(|key| self.sip.im.chats.get(key));
-                if pages && live.is_none_or(|it| it.legs.is_empty()) {
+                if self.pages(carry, self.sip.im.find(carry.from, carry.to)) {
                     self.page_said(carry, read);
                 } else {
                     self.text_said(carry, read);
@@ -71,13 +67,23 @@ impl Shard {
         }
     }
 
-    /// A chat state alone means something in a session only (RFC 7573, 6.1).
+    /// By the rule of the domain, unless they have made a session.
+    fn pages(&self, carry: &Carry<'_>, chat: Option<Key>) -> bool {
+        let rule = &self.settings.policy.verdict(carry.to.domain()).0.protocol;
+        let live = chat.and_then(|key| self.sip.im.chats.get(key));
+        rule.sip().is_some_and(|it| it.im == Mode::Page) && live.is_none_or(|it| it.legs.is_empty())
+    }
+
+    /// A chat state alone means something in a conversation only (RFC 7573, 6.1).
     fn state_said(&mut self, carry: &Carry<'_>, state: Option<ChatState>) {
         let key = self.sip.im.find(carry.from, carry.to);
         let (Some(key), Some(state)) = (key, state) else {
             return self.outcome(carry.origin, Outcome::ByRule);
         };
         self.outcome(carry.origin, Outcome::Delivered);
+        if self.pages(carry, Some(key)) {
+            return self.page_state(key, carry, state);
+        }
         self.in_chat(key, |it, now, out| it.typed(state.toward_sip(), now, out));
     }
 
@@ -177,6 +183,7 @@ impl Shard {
             }
             Asked::Bye(key, id) => self.chat_input(key, id, Input::Ended),
             Asked::Page(key, number) => self.page_answered(key, number, outcome),
+            Asked::PageTyping(key) => self.page_typing_answered(key, outcome),
             Asked::Invite(..) => {}
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Table: `session.table`.
+/// Table: `leg.table`.
 #[test]
 fn the_table_of_states_and_inputs() {
     use Input as I;
@@ -35,19 +35,15 @@ fn the_table_of_states_and_inputs() {
         ] {
             let (next, act) = state.handle(input);
             let (state, input) = (format!("{state:?}"), format!("{input:?}"));
-            let next = if (next, act) == (State::Gone, Act::Nothing) && state == "Gone" {
-                "-".to_owned()
-            } else if format!("{next:?}") == state && act == Act::Nothing {
-                "-".to_owned()
-            } else if act == Act::Nothing {
-                format!("{next:?}")
-            } else {
-                format!("{next:?}, {act:?}")
+            let next = match act {
+                Act::Nothing if format!("{next:?}") == state => "-".to_owned(),
+                Act::Nothing => format!("{next:?}"),
+                act => format!("{next:?}, {act:?}"),
             };
             table += &format!("{state:<12} {input:<10} -> {next}\n");
         }
     }
-    crate::stdx::table::check("src/gateway/session.table", &table, include_str!("session.table"));
+    crate::stdx::table::check("src/gateway/session/leg.table", &table, include_str!("leg.table"));
 }
 
 /// A session, its clock and what it wants.

@@ -5,8 +5,8 @@
 //! `called` what partners ask for, `given` the texts of partners until the home has them, `page` the
 //! messages outside of any dialog, `kept` what outlives the process. RFC 7572, 7573; XEP-0085.
 //!
-//! **Not** here: MSRP, group chat, files, IMDN; our own typing to a partner in page mode; a 2xx of a
-//! re-INVITE is not repeated.
+//! **Not** here: MSRP, group chat, files, IMDN; a 2xx of a re-INVITE is
+//! not repeated.
 
 mod called;
 mod given;
@@ -110,6 +110,7 @@ enum Asked {
     Typing(Key, LegId),
     Bye(Key, LegId),
     Page(Key, u32),
+    PageTyping(Key),
 }
 
 /// A request that nobody waits for much: as long as a transaction lasts (RFC 3261, 17.1.2.2).
@@ -170,6 +171,15 @@ impl Shard {
         self.in_chat(key, Session::fire);
     }
 
+    /// The account is gone or has another password: its sessions end.
+    pub(in crate::shard) fn session_kicked(&mut self, user: &Address) {
+        let of_user = |it: &(Key, &Chat)| it.1.user.bare() == user.bare();
+        let keys: Vec<Key> = self.sip.im.chats.iter().filter(of_user).map(|it| it.0).collect();
+        for key in keys {
+            self.in_chat(key, |it, now, out| it.close(Why::Stopping, now, out));
+        }
+    }
+
     /// The session of these two; `None`: there are too many.
     fn chat_of(&mut self, user: AddressRef<'_>, contact: AddressRef<'_>) -> Option<Key> {
         if let Some(key) = self.sip.im.find(user, contact) {
@@ -209,13 +219,17 @@ impl Shard {
     /// Its timer is set, or it is over.
     fn chat_rests(&mut self, key: Key) {
         let Some(chat) = self.sip.im.chats.get_mut(key) else { return };
-        if chat.session.is_over() && chat.legs.is_empty() && chat.pages.is_empty() {
+        let now = self.now.moment;
+        if chat.pages.until <= now {
+            chat.pages.until = Moment::default();
+        }
+        if chat.session.is_over() && chat.legs.is_empty() && chat.pages.is_over(now) {
             let pair = pair(chat.user.view(), chat.contact.view());
             self.sip.im.pairs.remove(pair.as_str());
             self.sip.im.chats.remove(key);
             return;
         }
-        let due = chat.session.due();
+        let due = chat.session.due().min(chat.pages.due());
         if due < chat.armed {
             chat.armed = due;
             self.timers.set(due, Timer::Sip(Due::Session(key)));
@@ -345,11 +359,10 @@ impl Shard {
         write_keyboard(typing, &mut body);
         let finish = |writer: Writer<'_>| writer.body(KEYBOARD_TYPE, &body);
         // Lost with the bound: it is only typing.
-        let _ = self.leg_asks(key, id, "INFO", Asked::Typing(key, id), deadline, finish);
+        self.leg_asks(key, id, "INFO", Asked::Typing(key, id), deadline, finish);
     }
 
     /// A request in a dialog; false: there is no room for its answer, or no dialog.
-    #[must_use]
     fn leg_asks(
         &mut self,
         key: Key,
