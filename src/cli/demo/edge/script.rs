@@ -103,6 +103,27 @@ impl Edge {
         Ok(Call { dialog, sent })
     }
 
+    /// What a server can do: a URI of its own choice.
+    pub fn options(&self, user: &str, far: &str, uri: &str) -> Result<Call, Trouble> {
+        let link = self.link(domain(far))?;
+        let mut state = self.shared.state();
+        let dialog = state.dialog("OPTIONS", user, far);
+        if let Some(it) = state.dialogs.get_mut(dialog) {
+            it.target = uri.to_owned();
+        }
+        let sent = state.send_within(&link, dialog, "OPTIONS", Vec::new(), None);
+        Ok(Call { dialog, sent })
+    }
+
+    /// The last NOTIFY of a subscription; what comes in it later is unknown here.
+    pub fn terminate(&self, dialog: usize, extra: &[&str]) -> Result<Call, Trouble> {
+        let call = self.within(dialog, "NOTIFY", extra, None)?;
+        if let Some(dialog) = self.shared.state().dialogs.get_mut(dialog) {
+            dialog.over = true;
+        }
+        Ok(call)
+    }
+
     /// A request in a dialog.
     pub fn within(
         &self,
@@ -204,6 +225,12 @@ impl Edge {
         let state = self.shared.state();
         let places = state.sent.get(call.sent).map(|it| it.answers.clone()).unwrap_or_default();
         places.iter().filter_map(|&it| state.heard.get(it)).map(|it| it.message.clone()).collect()
+    }
+
+    /// How many answers requests of this method have got.
+    pub fn answers_to(&self, method: &str) -> usize {
+        let state = self.shared.state();
+        state.sent.iter().filter(|it| it.message.method == method).map(|it| it.answers.len()).sum()
     }
 
     fn words_of(&self, call: Call) -> String {
