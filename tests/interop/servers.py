@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+import sip_stage
 from stage import ADDRESS, Failed, until
 
 PASSWORD = "pw-of-the-stage"
@@ -100,6 +101,7 @@ class Tandem(Server):
     kind = "tandem"
     mechanisms = ("SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512")
     hash_name = "SHA-256"
+    speaks_sip = True
 
     def __init__(self, stage, domain, binary, deny_io_uring=False):
         super().__init__(stage, domain)
@@ -118,14 +120,16 @@ class Tandem(Server):
         self.config.write_text(self.text(folder, default, rules, auth))
         self.socket = folder / "ctl.sock"
         self.process = self.stage.spawn(self.domain, [*self.wrapper, self.binary, "run", str(self.config)])
-        for port in (5222, 5223, 5269):
+        for port in (5222, 5223, 5269, *((5060, 5061, 5062) if self.speaks_sip else ())):
             self.process.wait_for_port(self.address, port)
         until("the control socket", self.socket.exists)
 
     def text(self, folder, default, rules, auth):
+        sip = sip_stage.settings(self.address) if self.speaks_sip else ""
         domains = "".join(f"""
 [[domain]]
 name = "{name}"
+sip_name = "sip.{name}"
 certificate = "{self.stage.path(name)}.crt"
 key = "{self.stage.path(name)}.key"
 plain = {plain}
@@ -153,7 +157,7 @@ state = "{folder}/state"
 default = "{default}"
 auth = "{auth}"
 private_addresses = true
-{peers}
+{peers}{sip}
 [admin]
 http = "127.0.0.1:9090"
 socket = "{folder}/ctl.sock"

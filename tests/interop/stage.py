@@ -21,6 +21,20 @@ ADDRESS = {
     "x.example": "127.0.0.17",
 }
 
+# Domains that speak SIP: where their `sip.DOMAIN` is, and whether they say so in `_sipfederationtls._tcp`.
+SIP = {
+    "t.example": ("127.0.0.10", True),
+    "k.example": ("127.0.0.14", True),
+    "l.example": ("127.0.0.16", True),
+    "h.example": ("127.0.0.26", False),
+    "o.example": ("127.0.0.18", False),
+    "n.example": ("127.0.0.27", True),
+}
+# What SIPp plays has a domain of its own for each scenario, so that all of them can be played at once.
+FLOWS = range(1, 10)
+for flow in FLOWS:
+    SIP[f"f{flow}.l.example"] = (f"127.0.16.{flow}", True)
+
 
 class Failed(Exception):
     """A scenario did not go as it should."""
@@ -75,6 +89,10 @@ class Stage:
             lines.append(f"host-record=xmpp.{domain},{address}")
             lines.append(f"srv-host=_xmpp-server._tcp.{domain},xmpp.{domain},5269,10,50")
             lines.append(f"srv-host=_xmpp-client._tcp.{domain},xmpp.{domain},5222,10,50")
+        for domain, (address, has_record) in SIP.items():
+            lines.append(f"host-record=sip.{domain},{address}")
+            if has_record:
+                lines.append(f"srv-host=_sipfederationtls._tcp.{domain},sip.{domain},5061,100,1")
         self.path("dnsmasq.conf").write_text("\n".join(lines) + "\n")
         user = ["--user=root"] if os.getuid() == 0 else []
         process = self.spawn("dnsmasq", ["dnsmasq", "-k", *user, "-C", str(self.path("dnsmasq.conf"))])
@@ -85,18 +103,25 @@ class Stage:
         self.openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
                      "-subj", "/CN=Interop CA", "-keyout", self.path("ca.key"), "-out", self.ca,
                      "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
-        for domain in ADDRESS:
-            self.make_certificate(domain)
+        for domain in {**ADDRESS, **SIP}:
+            if not domain.startswith("f"):
+                self.make_certificate(domain)
 
     def make_certificate(self, domain):
+        """One certificate, good for both directions; that of `l.example` is good for all domains of SIPp."""
         key, request, certificate = (self.path(f"{domain}.{it}") for it in ("key", "csr", "crt"))
-        self.openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                     "-subj", f"/CN={domain}", "-keyout", key, "-out", request)
+        # An old partner has a key that its old suites can use.
+        kind = ["rsa:2048"] if domain == "o.example" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        self.openssl("req", "-new", "-newkey", *kind, "-nodes", "-subj", f"/CN={domain}", "-keyout", key, "-out", request)
+        names = [domain, f"xmpp.{domain}", f"sip.{domain}"]
+        if domain == "l.example":
+            names += [f"sip.f{flow}.{domain}" for flow in FLOWS]
         extensions = self.path(f"{domain}.ext")
-        extensions.write_text(f"subjectAltName=DNS:{domain},DNS:xmpp.{domain}\n"
+        extensions.write_text(f"subjectAltName={','.join(f'DNS:{it}' for it in names)}\n"
                               "extendedKeyUsage=serverAuth,clientAuth\nbasicConstraints=CA:FALSE\n")
         self.openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.path("ca.key"), "-CAcreateserial",
                      "-days", "30", "-extfile", extensions, "-out", certificate)
+        self.path(f"{domain}.pem").write_bytes(certificate.read_bytes() + key.read_bytes())
 
     def openssl(self, *arguments):
         done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, check=False)
