@@ -1,5 +1,6 @@
 //! A switch in a process, its partner, a name server, and clients, all on addresses of loopback that no other has.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,11 +56,38 @@ impl Stage {
         let stage =
             Self { folder: tempfile::tempdir()?, authority, here, node: Mutex::new(None), edge };
         stage.furnish()?;
+        stage.people()?;
         stage.start()?;
-        let accounts: String =
-            USERS.iter().map(|it| format!("{it}@{LOCAL} {PASSWORD}\n")).collect();
-        stage.ctl(&["user", "import"], &accounts)?;
         Ok(stage)
+    }
+
+    /// Accounts are made once, for keys cost time, and every stage gets a copy of that store.
+    fn people(&self) -> Result<(), Trouble> {
+        static MADE: Mutex<Vec<(OsString, Vec<u8>)>> = Mutex::new(Vec::new());
+        let mut made = MADE.lock().map_err(words)?;
+        if made.is_empty() {
+            self.start()?;
+            let accounts: String =
+                USERS.iter().map(|it| format!("{it}@{LOCAL} {PASSWORD}\n")).collect();
+            self.ctl(&["user", "import"], &accounts)?;
+            self.ctl(&["stop"], "")?;
+            if let Some(mut child) = self.node.lock().map_err(words)?.take() {
+                child.wait()?;
+            }
+            let settings = ["pem", "toml"].map(Some);
+            for entry in fs::read_dir(self.folder.path())? {
+                let path = entry?.path();
+                let kind = path.extension().and_then(OsStr::to_str);
+                if path.is_file() && !settings.contains(&kind) && path != self.log() {
+                    let name = path.file_name().unwrap_or_default().to_owned();
+                    made.push((name, fs::read(&path)?));
+                }
+            }
+        }
+        for (name, bytes) in made.iter() {
+            fs::write(self.folder.path().join(name), bytes)?;
+        }
+        Ok(())
     }
 
     fn furnish(&self) -> Result<(), Trouble> {

@@ -70,6 +70,7 @@ impl Site {
 
     /// Contact of a user: the address of record with an opaque part, nothing that could be looked up.
     pub(super) fn contact(&self, user: &str) -> String {
+        let user = user.split('@').next().unwrap_or_default();
         format!("<sip:{user}@{};opaque=user:epid:exEHxCV3__dumzh8-{user};gruu>", self.domain)
     }
 
