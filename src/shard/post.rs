@@ -366,12 +366,8 @@ impl Shard {
                 | Record::Watchers
                 | Record::WatchersWanted,
             ) => self.keep_post(to, record),
-            Some(kind) => {
-                if self.sip_unposted(*kind, rest) {
-                    self.keep_post(to, record);
-                }
-            }
-            None => {}
+            Some(kind) if self.sip_unposted(*kind, rest) => self.keep_post(to, record),
+            Some(_) | None => {}
         }
     }
 }

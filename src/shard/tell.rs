@@ -174,6 +174,7 @@ impl Shard {
         figures.push(("tandem_users_online", Vec::new(), self.home.online() as u64));
         figures.push(("tandem_sessions_detached", Vec::new(), self.sessions.detached()));
         figures.push(("tandem_ways", Vec::new(), self.ways.len() as u64));
+        figures.push(("tandem_sip_dialogs", Vec::new(), self.sip.dialogs() as u64));
         figures.extend(self.transport.figures().map(|(name, value)| (name, Vec::new(), value)));
         let ids: Vec<ConnId> = if streams { self.conns.ids().collect() } else { Vec::new() };
         let streams = ids.into_iter().filter_map(|id| self.row(id)).collect();

@@ -8,10 +8,10 @@ use crate::policy::{Identity, Policy, Rule, Transport};
 use crate::shard::peer_tests::world::Ca;
 use crate::shard::sip::Class;
 
-#[test]
-fn each_fault_has_its_answer_and_the_connection_lives() {
+/// What is wrong, a request with it, and its status.
+fn faults() -> Vec<(&'static str, String, u16)> {
     let base = request("OPTIONS", "sip:bob@b.example", "1", "");
-    let cases = [
+    vec![
         ("not permitted", base.replace("alice@a.example", "alice@other.example"), 403),
         ("a parent is another party", base.replace("alice@a.example", "alice@example"), 403),
         ("a subdomain is another party", base.replace("alice@a.", "alice@sub.a."), 403),
@@ -61,9 +61,13 @@ fn each_fault_has_its_answer_and_the_connection_lives() {
                 .replace("OPTIONS", "BYE"),
             481,
         ),
-    ];
+    ]
+}
+
+#[test]
+fn each_fault_has_its_answer_and_the_connection_lives() {
     for shards in [1, 2] {
-        for (name, text, status) in &cases {
+        for (name, text, status) in &faults() {
             let mut world = clear(shards);
             let partner = world.partner((0, 0), TCP, PARTNER);
             let heard = world.say(partner, text);
