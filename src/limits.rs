@@ -330,6 +330,8 @@ pub const IM_IDLE_TIME_MAX: Duration = Duration::from_secs(900);
 pub const IM_LEGS_MAX: usize = 4;
 /// Texts of one session that wait for its dialog.
 pub const IM_TEXTS_WAITING_MAX: usize = 64;
+/// From a text outside of any dialog to its outcome: its home waits a little longer than its way.
+pub const PAGE_ANSWER_TIME_MAX: Duration = Duration::from_secs(34);
 /// Octets of one text; what a partner takes is not known before it refuses.
 pub const IM_TEXT_BYTES_MAX: usize = 65_536;
 /// Sessions of a shard's users.
@@ -343,6 +345,10 @@ pub const IM_ANSWERS_MAX: usize = 32;
 /// The same of a shard, for messages outside of any dialog.
 pub const PAGE_ANSWERS_MAX: usize = 16_384;
 
+const _: () = assert!(
+    PAGE_ANSWER_TIME_MAX.as_millis() + SIP_ANSWER_GRACE.as_millis()
+        < IN_FLIGHT_TIME_MAX.as_millis()
+);
 const _: () = assert!(
     IM_ANSWER_TIME_MAX.as_millis() + IM_OVERDUE_TIME.as_millis() < IN_FLIGHT_TIME_MAX.as_millis()
 );

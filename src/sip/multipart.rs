@@ -132,6 +132,22 @@ mod tests {
     }
 
     #[test]
+    fn damaged_bodies_have_few_parts() {
+        let body = b"--b\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n\r\nx\r\n--i--\r\n--b--";
+        for at in 0..body.len() {
+            for value in [0, b'\n', b'-', b'b', b':', 0xff] {
+                let mut other = body.to_vec();
+                *other.get_mut(at).unwrap() = value;
+                for part in parts(b"b", &other) {
+                    drop((part.essence(), part.nested().map(Iterator::count)));
+                }
+                drop(parts(b"", &other).count());
+            }
+        }
+        assert_eq!(parts(b"b", "--b\r\n\r\n\r\n".repeat(99).as_bytes()).count(), PARTS);
+    }
+
+    #[test]
     fn parts_in_parts() {
         let body = b"--a\r\nContent-Type: multipart/alternative; boundary=\"i\"\r\n\r\n--i\r\n\r\nx\r\n--i--\r\n--a--";
         let outer = parts(b"a", body).next().unwrap();

@@ -294,6 +294,25 @@ t=0 0\r\nm=message 5060 sip sip:bob@a.example\r\na=accept-types:text/plain\r\n"
         assert_eq!(body("multipart/alternative;boundary=b", &group), Body::Group);
     }
 
+    /// Whatever comes, it is one of the four answers.
+    #[test]
+    fn damaged_offers_are_told_apart_or_refused() {
+        let octets = OFFER.as_bytes();
+        for at in 0..octets.len() {
+            drop(Offer::read(octets.get(..at).unwrap()));
+            for value in [0, b'\n', b'\r', b'=', b' ', b'm', 0x80, 0xff] {
+                let mut other = octets.to_vec();
+                *other.get_mut(at).unwrap() = value;
+                if let Ok(Some(offer)) = Offer::read(&other) {
+                    let answer = offer.answer("h.example", "sip:u@h.example", "text/plain");
+                    assert!(matches!(Offer::read(&answer), Ok(Some(_))));
+                }
+            }
+        }
+        let many = format!("{OFFER}\r\n{}", "m=audio 1 RTP/AVP 0\r\n".repeat(LINES));
+        assert_eq!(Offer::read(many.as_bytes()), Err(Malformed));
+    }
+
     #[test]
     fn our_offer_can_be_read() {
         let offer = offer("h.example", "text/plain");

@@ -324,12 +324,9 @@ impl Shard {
 
 /// More than two, or on the way to it: what Microsoft's clients write when they invite to a group.
 fn is_group(request: &Message<'_>) -> bool {
-    let triggered = request.other("TriggeredInvite").any(|it| it.eq_ignore_ascii_case(b"TRUE"));
-    let ends: usize = request
-        .other("EndPoints")
-        .map(|it| it.iter().filter(|octet| **octet == b'<').count())
-        .sum();
-    triggered || ends > 2
+    let triggered =
+        request.headers(Name::TriggeredInvite).any(|it| it.eq_ignore_ascii_case(b"TRUE"));
+    triggered || request.list(Name::EndPoints).count() > 2
 }
 
 fn is_xml(type_: &MediaType<'_>) -> bool {

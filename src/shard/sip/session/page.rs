@@ -14,7 +14,7 @@ use crate::gateway::address::{to_address, to_uri};
 use crate::gateway::message::{PAGE_OCTETS_MAX, call_id};
 use crate::gateway::session::Why;
 use crate::gateway::typing::{COMPOSING_TYPE, ChatState, Toward, Typing, write_composing};
-use crate::limits::{IM_ANSWER_TIME_MAX, IM_IDLE_TIME_MAX, IM_TEXTS_WAITING_MAX};
+use crate::limits::{IM_IDLE_TIME_MAX, IM_TEXTS_WAITING_MAX, PAGE_ANSWER_TIME_MAX};
 use crate::shard::Shard;
 use crate::shard::deliver::Carry;
 use crate::shard::sip::session::given::{Giving, Place};
@@ -89,7 +89,7 @@ impl Shard {
         if text.len() + VIA_OCTETS > PAGE_OCTETS_MAX {
             return self.bounce(carry, StanzaFault::PolicyViolation);
         }
-        let deadline = carry.since + IM_ANSWER_TIME_MAX;
+        let deadline = carry.since + PAGE_ANSWER_TIME_MAX;
         let Some(number) = self.take_text(carry, read) else { return };
         let key = self.chat_of(carry.from, carry.to);
         let page = Page { number, deadline, text };

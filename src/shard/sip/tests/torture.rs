@@ -159,3 +159,32 @@ fn recounted(octets: &[u8]) -> Vec<u8> {
         .collect();
     format!("{}\r\n\r\n{body}", lines.join("\r\n")).into_bytes()
 }
+
+/// What the user's home says of those that reach it: an INVITE for a voice is refused by its SDP.
+#[test]
+fn what_reaches_its_home_is_answered_there() {
+    let mut wrong = Vec::new();
+    for (file, status) in [
+        // It has a To-tag, and nobody knows the dialog (RFC 3261, 12.2.2).
+        ("wsinv", 481),
+        ("esc01", 488),
+        ("longreq", 488),
+        ("inv2543", 488),
+        ("baddate", 488),
+        ("invut", 415),
+        ("sdp01", 406),
+        ("bext01", 420),
+        ("mpart01", 200),
+    ] {
+        let (octets, host) = prepared(&format!("rfc4475/{file}.dat"));
+        let mut world = node(Transport::Udp, &host);
+        let mut heard = world.octets((0, 0), PARTNER, octets);
+        world.pass(Duration::from_millis(300));
+        heard.append(&mut world.datagrams.drain(..).collect());
+        let said = heard.last().map(|it| it.1.as_str()).unwrap_or_default();
+        if !said.starts_with(&format!("SIP/2.0 {status} ")) {
+            wrong.push(format!("{file}: {status} but {said:.200}"));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
