@@ -405,6 +405,8 @@ impl Stage {
                 self.world.core.say_fin(wire);
             }
         }
+        // Nobody is found either: a partner that was lost is looked for.
+        self.world.core.listening.clear();
         for wire in 0..self.world.core.wires.len() {
             self.world.core.say_fin(wire);
         }
