@@ -406,7 +406,7 @@ fn work(command: Command) -> Result<ExitCode, String> {
                 patience: Duration::from_secs_f64(it.patience),
             };
             let population = Population::open(&there(&it.watching)?)?;
-            tell(&sip::partner::run(&it.watching.plan(false), &restart, population)?)
+            tell(&sip::partner::run(&it.watching.plan(false)?, &restart, population)?)
         }
         Command::Users { count, domain, prefix, password } => {
             let at = domain.map_or_else(String::new, |d| format!("@{d}"));
@@ -461,7 +461,7 @@ fn sip_watch(it: &SipWatch) -> Result<ExitCode, String> {
     if it.published {
         wanted.count = 0;
     }
-    let plan = it.watching.plan(it.published);
+    let plan = it.watching.plan(it.published)?;
     let stage = sip::watch::begin(&plan, Population::open(&wanted)?)?;
     if it.hold {
         return sip::watch::hold(&wanted, stage).map(|()| ExitCode::SUCCESS);
@@ -486,10 +486,10 @@ impl EdgeArgs {
 }
 
 impl Watching {
-    fn plan(&self, published: bool) -> sip::watch::Plan {
-        sip::watch::Plan {
+    fn plan(&self, published: bool) -> Result<sip::watch::Plan, String> {
+        Ok(sip::watch::Plan {
             edge: self.edge.edge,
-            sip: self.edge.sip,
+            sip: self.edge.sip()?,
             lines: self.edge.lines,
             dialogs: self.dialogs,
             in_flight: self.in_flight,
@@ -498,7 +498,7 @@ impl Watching {
             warmup: Duration::from_secs_f64(self.window.warmup),
             window: Duration::from_secs_f64(self.window.window),
             watched: self.window.watched(),
-        }
+        })
     }
 }
 
