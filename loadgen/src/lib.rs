@@ -1,15 +1,16 @@
-//! A load generator for XMPP servers, in reading order.
+//! A load generator for XMPP servers and SIP partners of theirs, in reading order.
 //!
 //! It shares no code with the server it judges: own reader, own SASL, own account of what was
 //! delivered. One process plays all clients on one pinned core, so that senders and receivers
 //! share a clock and nothing is needed of the server to tell loss, doubles and order.
 //!
-//! Does **not** play federated peers or SIP yet.
+//! Does **not** play federated XMPP peers yet.
 
 pub mod fanout;
 pub mod logins;
 pub mod rosters;
 pub mod run;
+pub mod sip;
 
 pub mod account;
 pub mod mark;

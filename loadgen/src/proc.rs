@@ -18,14 +18,20 @@ pub struct Thread {
     pub preempted: u64,
 }
 
-/// Counts of all threads of a process.
+/// Counts of all threads of a process and of its children.
 #[derive(Clone, Debug, Default)]
 pub struct Usage(pub BTreeMap<u32, Thread>);
 
 impl Usage {
-    /// Reads the counts of a process; threads that end meanwhile are left out.
+    /// Reads the counts of a process and of its children; threads that end meanwhile are left out.
     pub fn of(pid: u32) -> io::Result<Self> {
         let mut threads = BTreeMap::new();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_ascii_whitespace() {
+            // One that has just ended has nothing to be counted.
+            let of = child.parse().ok().and_then(|it| Self::of(it).ok());
+            threads.extend(of.into_iter().flat_map(|it| it.0));
+        }
         for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
             let path = entry?.path();
             let Some(id) = path.file_name().and_then(|n| n.to_str()?.parse().ok()) else {

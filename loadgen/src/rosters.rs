@@ -233,7 +233,7 @@ impl Work {
 }
 
 /// Calls `each` with every whole tag and says how many bytes are done with.
-fn tags(bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
+pub(crate) fn tags(bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
     let Some(last) = memrchr(b'>', bytes) else { return 0 };
     let mut rest = &bytes[..=last];
     while let Some(open) = memchr(b'<', rest) {
@@ -245,7 +245,7 @@ fn tags(bytes: &[u8], mut each: impl FnMut(&[u8])) -> usize {
 }
 
 /// The value behind ` name=`, in either kind of quotes.
-fn attribute<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn attribute<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let (quote, value) = head.get(find(head, name)? + name.len()..)?.split_first()?;
     value.get(..memchr(*quote, value)?)
 }
