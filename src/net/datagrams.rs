@@ -32,7 +32,8 @@ impl Datagrams {
         let octets = if are.contains(&true) { DATAGRAM_BYTES_MAX } else { 0 };
         Self {
             are,
-            ready: VecDeque::new(),
+            // Each listener is there at most once.
+            ready: VecDeque::with_capacity(places.len()),
             left: DATAGRAMS_PER_TURN_MAX,
             buffer: vec![0; octets].into_boxed_slice(),
         }

@@ -33,6 +33,7 @@ mod post;
 mod presence;
 mod random;
 mod report;
+mod rests;
 mod resume;
 mod roster;
 mod rules;

@@ -6,7 +6,7 @@
 //! the run. TLS is **not** simulated: key exchange can't be repeated from a seed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tandem::shard::Parcel;
@@ -104,7 +104,7 @@ pub(crate) struct Wire {
     pub(crate) saw_fin: bool,
     pub(crate) saw_reset: bool,
     pub(crate) send_buffer: usize,
-    said_fin: bool,
+    pub(crate) said_fin: bool,
 }
 
 #[derive(Debug, Default)]
@@ -165,43 +165,6 @@ impl Core {
 
     pub(crate) fn fault(&mut self, what: String) {
         self.faults.push(what);
-    }
-
-    // The far ends.
-
-    /// A far end connects to a listener of a shard.
-    pub(crate) fn dial(&mut self, shard: usize, listener: u16) -> usize {
-        self.dial_from(Ipv4Addr::LOCALHOST.into(), shard, listener)
-    }
-
-    /// The same from another address.
-    pub(crate) fn dial_from(&mut self, address: IpAddr, shard: usize, listener: u16) -> usize {
-        let wire = self.wire(shard);
-        let conn = self.allot(shard, wire);
-        let port = 40_000 + (wire % 20_000) as u16;
-        let remote = SocketAddr::from((address, port));
-        self.later(
-            LATENCY,
-            Happening::Heard(shard, Heard::Accepted(conn, ListenerId(listener), remote)),
-        );
-        wire
-    }
-
-    pub(crate) fn say(&mut self, wire: usize, octets: &[u8]) {
-        if !self.wires[wire].silent && !octets.is_empty() {
-            self.later(LATENCY, Happening::Up(wire, octets.to_vec()));
-        }
-    }
-
-    pub(crate) fn say_fin(&mut self, wire: usize) {
-        if !self.wires[wire].said_fin && !self.wires[wire].silent {
-            self.wires[wire].said_fin = true;
-            self.later(LATENCY, Happening::Fin(wire));
-        }
-    }
-
-    pub(crate) fn reset(&mut self, wire: usize) {
-        self.later(LATENCY, Happening::Reset(wire));
     }
 
     /// Lets the far end read, or not.
@@ -300,7 +263,7 @@ impl Core {
         self.sides[shard].inbox.push_back(heard);
     }
 
-    fn wire(&mut self, shard: usize) -> usize {
+    pub(crate) fn wire(&mut self, shard: usize) -> usize {
         let send_buffer = match self.cut {
             Cut::Whole => 262_144,
             Cut::Single => 2_048,
@@ -335,7 +298,7 @@ impl Core {
         self.wires.len() - 1
     }
 
-    fn allot(&mut self, shard: usize, wire: usize) -> ConnId {
+    pub(crate) fn allot(&mut self, shard: usize, wire: usize) -> ConnId {
         let side = &mut self.sides[shard];
         let index = side.free.pop().unwrap_or_else(|| {
             side.conns.push((0, None));

@@ -7,6 +7,7 @@ mod actors;
 mod control;
 mod cuts;
 mod edges;
+mod ends;
 mod homes;
 mod kernel;
 mod random;

@@ -91,7 +91,8 @@ impl SipTransport {
             ways: Slab::new(WAYS_MAX as u32),
             pairs: Map::seeded(seed()),
             failures: Failures::default(),
-            told: VecDeque::new(),
+            // At most one for each ask, of which there are so many, and emptied every turn.
+            told: VecDeque::with_capacity(0),
             srv_targets: Map::seeded(seed()),
             conn_ways: Map::seeded(seed()),
             index: Index::default(),

@@ -88,8 +88,9 @@ impl Way {
             failures: 0,
             lines: Vec::new(),
             proven: false,
-            dialog: VecDeque::new(),
-            new: VecDeque::new(),
+            // What may be in them is weighed where it is pushed.
+            dialog: VecDeque::with_capacity(0),
+            new: VecDeque::with_capacity(0),
             bytes: 0,
             pace: Pace::default(),
             rest_until: Moment::default(),

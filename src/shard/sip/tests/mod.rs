@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod fake;
+mod files;
 mod lines;
 mod refusals;
 mod torture;

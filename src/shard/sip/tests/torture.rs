@@ -7,6 +7,7 @@
 //! there, or was a response to no request of ours; where its Request-URI has an address, which is no
 //! domain of anybody's, that it was answered 404.
 
+use super::files::FILES;
 use std::time::Duration;
 
 use super::world::{TCP, World, sip};
@@ -37,9 +38,8 @@ fn rows() -> Vec<Row> {
 
 /// The message as it comes, and the domain of its Request-URI.
 fn prepared(file: &str) -> (Vec<u8>, String) {
-    let path = format!("{}/tests/data/sip/{file}", env!("CARGO_MANIFEST_DIR"));
-    let octets = std::fs::read(path).unwrap();
-    let octets = without_routes(&octets);
+    let (_, octets) = FILES.iter().find(|it| it.0 == file).unwrap();
+    let octets = without_routes(octets);
     let mut index = Index::default();
     let Ok(message) = index.read(&octets) else { return (octets.clone(), String::new()) };
     let host = crate::sip::Uri::parse(message.uri()).map(|it| it.host).unwrap_or_default();
