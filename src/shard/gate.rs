@@ -14,8 +14,7 @@ use crate::home::Readiness;
 use crate::home::dialogs::{DialogChange, DialogKey, DialogRow};
 use crate::home::record::{Change, Fetch, Fetched, Record};
 use crate::limits::{
-    GATE_BYTES_MAX, GATE_OWN_MIN, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORD_IDLE_TIME,
-    RECORDS_IDLE_MAX, STORE_JOBS_MAX,
+    GATE_BYTES_MAX, GATE_OWN_MIN, GATE_STANZAS_MAX, GATE_TIME_MAX, RECORDS_IDLE_MAX, STORE_JOBS_MAX,
 };
 use crate::shard::deliver::Carry;
 use crate::shard::kernel::{Answer, ConnId, Full, Question, Ticket, Unavailable};
