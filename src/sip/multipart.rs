@@ -141,7 +141,7 @@ mod tests {
                 for part in parts(b"b", &other) {
                     drop((part.essence(), part.nested().map(Iterator::count)));
                 }
-                let _count = parts(b"", &other).count();
+                assert!(parts(b"", &other).count() <= PARTS);
             }
         }
         assert_eq!(parts(b"b", "--b\r\n\r\n\r\n".repeat(99).as_bytes()).count(), PARTS);
