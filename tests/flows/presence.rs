@@ -125,7 +125,8 @@ pub(crate) fn denied(stage: &Stage) -> Seen {
 pub(crate) fn outbound(stage: &Stage) -> Seen {
     let mut bob = stage.login("bob")?;
     stage.edge.rule("zoe", Rule::Pending);
-    stage.edge.grant(20);
+    // Less is refreshed no sooner.
+    stage.edge.grant(60);
     bob.send("<presence to='zoe@contoso.example' type='subscribe'/>")?;
     let (asked, dialog) = stage.edge.next_dialog("SUBSCRIBE")?;
     ensure(asked.uri == "sip:zoe@contoso.example", format!("Request-URI {}", asked.uri))?;
@@ -143,7 +144,7 @@ pub(crate) fn outbound(stage: &Stage) -> Seen {
     stage.edge.publish("zoe", false, "")?;
     bob.wait("offline", presence("zoe@contoso.example", "unavailable"))?;
     let began = Instant::now();
-    let refresh = Duration::from_secs(25);
+    let refresh = Duration::from_secs(60);
     let refreshed = stage.edge.next_within("the refresh", refresh, |it| {
         it.method == "SUBSCRIBE" && it.header("Call-ID") == asked.header("Call-ID")
     })?;

@@ -239,7 +239,8 @@ impl Stage {
         let end = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n    ");
         let faults = self.edge.faults().join("\n    ");
         let counts = self.edge.counts();
-        Trouble(format!("{trouble}\n    {counts:?}\n    {faults}\n    {end}"))
+        let heard = self.edge.transcript().join("\n    ");
+        Trouble(format!("{trouble}\n    {counts:?}\n    {heard}\n    {faults}\n    {end}"))
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn forked(stage: &Stage) -> Seen {
     let answer =
         Answer { body: Some(tandem::cli::demo::edge::offer()), ..Answer::status(200, "OK") };
     stage.edge.answer_held("INVITE", &answer.clone().forking())?;
-    stage.edge.answer_held("INVITE", &answer)?;
+    stage.edge.answer_held("INVITE", &answer.forking())?;
     let heard = stage.edge.next("a text", |it| it.method == "MESSAGE")?;
     let goodbye = stage.edge.next("BYE", |it| it.method == "BYE")?;
     ensure(heard.header("To") != goodbye.header("To"), "the session in use was ended")?;

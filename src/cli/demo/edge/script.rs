@@ -347,6 +347,18 @@ impl Edge {
         std::mem::take(&mut self.shared.state().faults)
     }
 
+    /// The first line and the tag of To of all that was heard, for whoever has to find out why.
+    pub fn transcript(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let line = |it: &Message| {
+            let tag = super::words::param(it.header("To"), "tag").to_owned();
+            let start =
+                String::from_utf8_lossy(&it.raw).lines().next().unwrap_or_default().to_owned();
+            format!("{start} [{}; {tag}]", it.header("CSeq"))
+        };
+        state.heard.iter().map(|it| line(&it.message)).collect()
+    }
+
     /// Forgets what no script has taken, so that a flow does not see what another has left.
     pub fn forget(&self) {
         let mut state = self.shared.state();
