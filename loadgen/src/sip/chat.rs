@@ -521,7 +521,8 @@ impl Traffic<'_> {
         let each = |has: u64, was: u64| (has - was) as f64 / (span.done as f64).max(1.0);
         let sip = (each(has.sip_out, was.sip_out), each(has.sip_in, was.sip_in));
         let xmpp = (each(has.xmpp_out, was.xmpp_out), each(has.xmpp_in, was.xmpp_in));
-        let ((request, answer), (ack, pass)) = if self.plan.back { (xmpp, sip) } else { (sip, xmpp) };
+        let ((request, answer), (ack, pass)) =
+            if self.plan.back { (xmpp, sip) } else { (sip, xmpp) };
         let sound = a.duplicated + a.reordered + a.misdelivered + a.corrupt + a.bounced == 0
             && self.refused + self.strange + self.impossible == 0
             && a.delivered == a.sent

@@ -298,7 +298,9 @@ impl Stage {
                     (0, b"NOTIFY") => self.notified(line, &sip, &frame).map_err(fault)?,
                     (0, b"SUBSCRIBE") => self.subscribed(line, &sip, &frame).map_err(fault)?,
                     (0, b"ACK") => {}
-                    (0, _) => self.answer(line, &frame, "405 Method Not Allowed", "").map_err(fault)?,
+                    (0, _) => {
+                        self.answer(line, &frame, "405 Method Not Allowed", "").map_err(fault)?
+                    }
                     _ => self.told(&sip, &frame),
                 }
             }
@@ -308,7 +310,13 @@ impl Stage {
         Ok(())
     }
 
-    fn answer(&mut self, line: usize, frame: &Frame<'_>, status: &str, more: &str) -> io::Result<()> {
+    fn answer(
+        &mut self,
+        line: usize,
+        frame: &Frame<'_>,
+        status: &str,
+        more: &str,
+    ) -> io::Result<()> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         frame.answer(status, "edge", more, &mut out);

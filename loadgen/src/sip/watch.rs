@@ -94,7 +94,8 @@ pub fn establish(stage: &mut Stage, at_once: usize) -> Result<(), String> {
             (before, last) = (sum, Instant::now());
         }
         if last.elapsed() > PATIENCE {
-            let (all, reason) = (stage.watchers.len(), stage.reason.as_deref().unwrap_or("nothing"));
+            let (all, reason) =
+                (stage.watchers.len(), stage.reason.as_deref().unwrap_or("nothing"));
             return Err(format!("{open} of {all} dialogs stand; {reason}"));
         }
     }

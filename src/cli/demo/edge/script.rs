@@ -1,5 +1,6 @@
 //! What scripts do with the partner: its people's acts, its answers on demand, and what has been heard.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -181,7 +182,20 @@ impl Edge {
 
     /// The next request of this method is answered so; orders are kept in a row.
     pub fn answer_next(&self, method: &str, answer: Answer) {
-        self.shared.state().orders.push((method.to_owned(), answer));
+        self.answer_next_to("", method, answer);
+    }
+
+    /// The same for requests to one of its people.
+    pub fn answer_next_to(&self, user: &str, method: &str, answer: Answer) {
+        self.shared.state().orders.push((method.to_owned(), user.to_owned(), answer));
+    }
+
+    /// Takes no calls any more, or takes them again; those that are up are cut.
+    pub fn deaf(&self, deaf: bool) {
+        self.shared.deaf.store(deaf, Ordering::Relaxed);
+        if deaf {
+            self.hang_up();
+        }
     }
 
     /// ACKs of ours stay away.
