@@ -136,7 +136,7 @@ fn the_demo_holds_and_leaves_nothing_behind() {
         .output()
         .expect("the program starts");
     assert_eq!(code(&output), 0, "{}", stdout(&output));
-    assert!(stdout(&output).contains("37 steps, all held"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("51 steps, all held"), "{}", stdout(&output));
     assert_eq!(fs::read_dir(folder.path()).expect("our folder").count(), 0);
 }
 

@@ -74,6 +74,6 @@ pub(crate) fn lost(stage: &Stage) -> Seen {
 fn forget_dialogs(stage: &Stage) -> Result<(), Trouble> {
     let words = |it: rusqlite::Error| Trouble(it.to_string());
     let store = rusqlite::Connection::open(stage.store()).map_err(words)?;
-    let gone = store.execute("DELETE FROM dialog", []).map_err(words)?;
+    let gone = store.execute("DELETE FROM dialogs", []).map_err(words)?;
     ensure(gone >= 2, format!("only {gone} dialogs were stored"))
 }

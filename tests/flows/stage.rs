@@ -3,13 +3,13 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem::cli::demo::client::{Client, Login, Trouble, now};
 use tandem::cli::demo::dns::{self, Zone};
@@ -148,6 +148,12 @@ impl Stage {
             child.kill()?;
             child.wait()?;
         }
+        // A ring that is torn down may hold its listeners a moment longer than the process lived.
+        let deadline = Instant::now() + PATIENCE;
+        while [5061, 5222].iter().any(|&it| TcpListener::bind((self.here, it)).is_err()) {
+            ensure(Instant::now() < deadline, "the ports are still taken")?;
+            thread::yield_now();
+        }
         Ok(())
     }
 
@@ -239,7 +245,8 @@ impl Stage {
         let end = lines.get(lines.len().saturating_sub(12)..).unwrap_or_default().join("\n    ");
         let faults = self.edge.faults().join("\n    ");
         let counts = self.edge.counts();
-        Trouble(format!("{trouble}\n    {counts:?}\n    {faults}\n    {end}"))
+        let heard = self.edge.transcript().join("\n    ");
+        Trouble(format!("{trouble}\n    {counts:?}\n    {heard}\n    {faults}\n    {end}"))
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn forked(stage: &Stage) -> Seen {
     let answer =
         Answer { body: Some(tandem::cli::demo::edge::offer()), ..Answer::status(200, "OK") };
     stage.edge.answer_held("INVITE", &answer.clone().forking())?;
-    stage.edge.answer_held("INVITE", &answer)?;
+    stage.edge.answer_held("INVITE", &answer.forking())?;
     let heard = stage.edge.next("a text", |it| it.method == "MESSAGE")?;
     let goodbye = stage.edge.next("BYE", |it| it.method == "BYE")?;
     ensure(heard.header("To") != goodbye.header("To"), "the session in use was ended")?;
@@ -129,6 +129,33 @@ pub(crate) fn gone(stage: &Stage) -> Seen {
     }
     bob.none(QUIET, |it| it.attribute("type") == "error")?;
     Ok("one INVITE each after 481, 480 and 408, the text in it, no error".to_owned())
+}
+
+/// The text that crossed their BYE goes out once more, in a session of its own.
+pub(crate) fn crossing(stage: &Stage) -> Seen {
+    let mut bob = stage.login("bob")?;
+    let call = open(stage, &mut bob)?;
+    writes(stage, call, &mut bob, "hello")?;
+    stage.edge.answer_next("MESSAGE", Answer::held());
+    say(&mut bob, "zoe@contoso.example", "m1", "crossing")?;
+    stage.edge.next("the text", |it| it.method == "MESSAGE")?;
+    let bye = stage.edge.bye(call.dialog)?;
+    status(&stage.edge.answer(bye)?, 200)?;
+    stage.edge.answer_held("MESSAGE", &Answer::status(481, "Gone").forgetting())?;
+    let (_, dialog) = stage.edge.next_dialog("INVITE")?;
+    ensure(stage.edge.next_in(dialog, "MESSAGE")?.text() == "crossing", "another text")?;
+    stage.edge.none(QUIET, |it| it.method == "MESSAGE")?;
+    bob.none(QUIET, |it| it.attribute("type") == "error")?;
+    Ok("481 to the text, one INVITE, the text once more in it".to_owned())
+}
+
+/// What the offer has embedded comes again as a MESSAGE, and is shown then only.
+pub(crate) fn embedded(stage: &Stage) -> Seen {
+    let mut bob = stage.login("bob")?;
+    let call = open(stage, &mut bob)?;
+    writes(stage, call, &mut bob, "not agreed")?;
+    bob.none(QUIET, text("not agreed"))?;
+    Ok("shown exactly once".to_owned())
 }
 
 /// F6's end: theirs is accepted, texts go where a session is first.

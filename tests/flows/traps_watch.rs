@@ -1,9 +1,10 @@
 //! Traps of subscriptions: in what order, in what shape, and how they end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tandem::cli::demo::client::Trouble;
 use tandem::cli::demo::edge::{Answer, Manner, Message};
+use tandem::cli::demo::element::Element;
 
 use crate::QUIET;
 use crate::presence::{active, approve, watch};
@@ -77,7 +78,7 @@ pub(crate) fn reasons(stage: &Stage) -> Seen {
         bob.send(&format!("<presence to='{user}@contoso.example' type='subscribe'/>"))?;
         let (asked, dialog) = stage.edge.next_dialog("SUBSCRIBE")?;
         let is_from = |kind: &'static str| {
-            move |it: &tandem::cli::demo::element::Element| {
+            move |it: &Element| {
                 it.name == "presence"
                     && it.attribute("type") == kind
                     && it.attribute("from").starts_with(user)
@@ -128,4 +129,106 @@ pub(crate) fn codes(stage: &Stage) -> Seen {
     }
     stage.edge.none(Duration::from_millis(50), |it| it.method == "INVITE")?;
     Ok(format!("{} codes end it, 400, 500 and 503 do not", fatal.len()))
+}
+
+/// What each answer to a refresh makes of a subscription of ours (RFC 6665, 4.1.2.2): asked anew, or left as it is.
+pub(crate) fn refresh_codes(stage: &Stage) -> Seen {
+    let mut bob = stage.login("bob")?;
+    stage.edge.grant(60);
+    let fatal = [404, 405, 408, 410, 416, 480, 481, 482, 483, 484, 485, 501, 604];
+    let others = [400, 500, 503];
+    let name = |code: u16| format!("u{code}");
+    for code in fatal.into_iter().chain(others) {
+        let user = name(code);
+        stage.edge.user(&user);
+        bob.send(&format!("<presence to='{user}@contoso.example' type='subscribe'/>"))?;
+        let is_from = |it: &Element| {
+            it.name == "presence"
+                && it.attribute("type").is_empty()
+                && it.attribute("from").starts_with(&user)
+        };
+        bob.wait("the presence", is_from)?;
+        stage.edge.next(&user, |it| it.method == "SUBSCRIBE" && it.header("To").contains(&user))?;
+        stage.edge.answer_next_to(&user, "SUBSCRIBE", Answer::status(code, "As You Like"));
+    }
+    let refreshed = |user: &str| {
+        let user = format!("<sip:{user}@");
+        move |it: &Message| it.method == "SUBSCRIBE" && it.header("To").contains(&user)
+    };
+    for code in fatal.into_iter().chain(others) {
+        let user = name(code);
+        let it = stage.edge.next_within(&user, Duration::from_secs(65), refreshed(&user))?;
+        ensure(it.number() == 2, format!("no refresh:\n{it:?}"))?;
+    }
+    let mut anew = Vec::new();
+    for code in fatal {
+        let user = name(code);
+        // 404, 405, 410, 416, 501 and 604 say that there is nothing to ask; the others lose a dialog.
+        if let Ok(it) = stage.edge.next_within(&user, Duration::from_secs(3), refreshed(&user)) {
+            ensure(it.number() == 1, format!("{code}: the dialog goes on"))?;
+            anew.push(code);
+        }
+    }
+    for code in [408, 480, 481] {
+        ensure(
+            anew.contains(&code),
+            format!("after {code} nobody asks anew, only after {anew:?}"),
+        )?;
+    }
+    for code in others {
+        let user = name(code);
+        let again = stage.edge.next_within("", QUIET, refreshed(&user));
+        ensure(
+            again.is_err_and(|it| it.0.contains("in time")),
+            format!("after {code}: asked again"),
+        )?;
+    }
+    Ok(format!("asked anew after {anew:?}; 400, 500 and 503 leave the dialog as it is"))
+}
+
+/// Nobody has refreshed it: theirs is told so, ours is offline when its time is over.
+pub(crate) fn expiry(stage: &Stage) -> Seen {
+    let mut bob = stage.login("bob")?;
+    approve(&mut bob, "zoe@contoso.example")?;
+    stage.edge.grant(60);
+    bob.send("<presence to='zoe@contoso.example' type='subscribe'/>")?;
+    bob.wait("the presence", presence("zoe@contoso.example", ""))?;
+    let minute = ["Event: presence", "Accept: application/pidf+xml", "Expires: 60"];
+    let call = stage.edge.begin("SUBSCRIBE", "zoe", &local("bob"), &minute, None)?;
+    let answer = stage.edge.answer(call)?;
+    status(&answer, 200)?;
+    ensure(answer.header("Expires") == "60", "60 s were not granted")?;
+    active(&stage.edge.next_in(call.dialog, "NOTIFY")?, "open")?;
+    let end =
+        stage.edge.next_within("the end", Duration::from_secs(70), |it| it.method == "NOTIFY")?;
+    ensure(end.header("Subscription-State") == "terminated;reason=timeout", format!("{end:?}"))?;
+    // They are gone for good, and what was seen of them is no longer true when the time is over.
+    stage.edge.deaf(true);
+    bob.patience = Duration::from_secs(90);
+    bob.wait("offline", presence("zoe@contoso.example", "unavailable"))?;
+    Ok("terminated;reason=timeout to theirs; unavailable of ours when nobody can be reached"
+        .to_owned())
+}
+
+/// A partner that was restarted and knows nothing any more.
+pub(crate) fn restarted(stage: &Stage) -> Seen {
+    let mut bob = stage.login("bob")?;
+    bob.send("<presence to='zoe@contoso.example' type='subscribe'/>")?;
+    bob.wait("the presence", presence("zoe@contoso.example", ""))?;
+    let (asked, _) = stage.edge.next_dialog("SUBSCRIBE")?;
+    stage.edge.forget_dialogs();
+    stage.edge.deaf(true);
+    stage.edge.none(Duration::from_secs(2), |_| true)?;
+    stage.edge.deaf(false);
+    let began = Instant::now();
+    let anew =
+        |it: &Message| it.method == "SUBSCRIBE" && it.header("Call-ID") != asked.header("Call-ID");
+    stage.edge.next_within("a new SUBSCRIBE", Duration::from_secs(30), anew)?;
+    let took = began.elapsed().as_secs_f64();
+    stage.edge.publish("zoe", true, "busy")?;
+    let is_busy =
+        |it: &Element| presence("zoe@contoso.example", "")(it) && it.child_text("show") == "away";
+    bob.wait("busy", is_busy)?;
+    let all = stage.edge.count(|it| it.method == "SUBSCRIBE");
+    Ok(format!("{took:.1} s after its return it is asked anew, {all} SUBSCRIBEs in all"))
 }

@@ -1,13 +1,14 @@
 //! `tandem demo`: two domains in conversation, with no set-up and no root.
 //!
-//! Two switches in processes of their own, a name server, a certificate authority and four users,
-//! all on loopback and in a folder that goes away. With `--once` each step is verified and the
+//! Two switches in processes of their own, a name server, a certificate authority, four users, and a
+//! SIP partner with one more, all on loopback and in a folder that goes away. With `--once` each step is verified and the
 //! demo ends; without, it stays up for a client of one's own.
 #![expect(
     clippy::disallowed_methods,
     reason = "beside the switch, with clients that wait and read the clock"
 )]
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
@@ -18,6 +19,7 @@ use crate::admin::Exit;
 use crate::cli::output::{note, say};
 use crate::tls::{CertStore, Clock, Roots};
 
+mod across;
 pub mod client;
 pub mod dns;
 pub mod edge;
@@ -74,7 +76,11 @@ fn play(once: bool) -> Result<bool, Trouble> {
     let authority = world::authority()?;
     let places =
         [Place::find("example.com", &folder.0)?, Place::find("partner.example", &folder.0)?];
-    let zones = places.iter().map(|it| dns::Zone::xmpp(it.domain, it.peer.port())).collect();
+    let edge = across::partner(&authority, &places[0])?;
+    let mut zones: Vec<_> =
+        places.iter().map(|it| dns::Zone::xmpp(it.domain, it.peer.port())).collect();
+    let port = edge.listens.port();
+    zones.push(dns::Zone::sip(across::DOMAIN, across::EDGE, Ipv4Addr::LOCALHOST, port));
     let (nameserver, questions) = dns::serve(zones)?;
     for place in &places {
         place.furnish(&authority, nameserver)?;
@@ -108,9 +114,14 @@ fn play(once: bool) -> Result<bool, Trouble> {
     let logins = logins(&places, &password, authority.root_pem())?;
     let Some(mut cast) = talk::log_in(&mut ladder, &logins) else { return Ok(ladder.summary()) };
     talk::talk(&mut ladder, &mut cast);
+    across::talk(&mut ladder, &edge, &mut cast.alice, &mut cast.bob);
     let asked: Vec<String> = questions.try_iter().collect();
-    for domain in ["partner.example", "example.com"] {
-        let name = format!("_xmpp-server._tcp.{domain}.");
+    for (service, domain) in [
+        ("_xmpp-server", "partner.example"),
+        ("_xmpp-server", "example.com"),
+        ("_sipfederationtls", across::DOMAIN),
+    ] {
+        let name = format!("{service}._tcp.{domain}.");
         ladder.step("dns", domain, "was asked for SRV", || {
             match asked.iter().any(|it| it.eq_ignore_ascii_case(&name)) {
                 true => Ok(name.clone()),
@@ -120,7 +131,7 @@ fn play(once: bool) -> Result<bool, Trouble> {
     }
     let all_held = ladder.summary();
     if !once {
-        stay(cast, &places, &ca, &password)?;
+        stay(cast, edge, &places, &ca, &password)?;
     }
     Ok(all_held)
 }
@@ -152,13 +163,20 @@ fn password() -> Result<String, Trouble> {
 }
 
 /// Tells how to join, and waits for Ctrl-C.
-fn stay(cast: Cast, places: &[Place; 2], ca: &Path, password: &str) -> Result<(), Trouble> {
+fn stay(
+    cast: Cast,
+    edge: edge::Edge,
+    places: &[Place; 2],
+    ca: &Path,
+    password: &str,
+) -> Result<(), Trouble> {
     let Cast { alice, bob, carol, dave } = cast;
     // Her account is the visitor's.
     alice.close();
     for (client, name) in [(bob, "Bob"), (carol, "Carol"), (dave, "Dave")] {
         thread::spawn(move || talk::answer_texts(client, name));
     }
+    thread::spawn(move || across::answer_texts(&edge));
     let [here, there] = places;
     say("");
     say("Join with a client of your own:");
@@ -167,6 +185,7 @@ fn stay(cast: Cast, places: &[Place; 2], ca: &Path, password: &str) -> Result<()
     say(format!("  server     {} port {} (STARTTLS)", here.client.ip(), here.client.port()));
     say(format!("  authority  {} (trust it in that client)", ca.display()));
     say("  write to   bob@example.com, carol@partner.example, dave@partner.example: they answer");
+    say("             zoe@contoso.example answers too, across SIP; add her to see her presence");
     for place in [here, there] {
         say(format!(
             "  {:<16} http://{}/metrics   tandem ctl --socket {} status",

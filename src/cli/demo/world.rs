@@ -53,6 +53,7 @@ pub(super) struct Place {
     pub(super) domain: &'static str,
     pub(super) client: SocketAddr,
     pub(super) peer: SocketAddr,
+    pub(super) sip: SocketAddr,
     pub(super) admin: SocketAddr,
     folder: PathBuf,
 }
@@ -60,14 +61,14 @@ pub(super) struct Place {
 impl Place {
     /// Free ports on loopback, and a folder.
     pub(super) fn find(domain: &'static str, below: &Path) -> Result<Self, Trouble> {
-        // All three are held until all are known, so that they differ.
-        let held: Vec<TcpListener> = (0..3)
+        // All four are held until all are known, so that they differ.
+        let held: Vec<TcpListener> = (0..4)
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<Result<_, _>>()?;
         let mut addresses = held.iter().map(TcpListener::local_addr);
         let mut next = || addresses.next().ok_or_else(|| Trouble("no port".to_owned()));
-        let (client, peer, admin) = (next()??, next()??, next()??);
-        Ok(Self { domain, client, peer, admin, folder: below.join(domain) })
+        let (client, peer, sip, admin) = (next()??, next()??, next()??, next()??);
+        Ok(Self { domain, client, peer, sip, admin, folder: below.join(domain) })
     }
 
     /// Writes certificate and configuration.
@@ -77,13 +78,19 @@ impl Place {
         nameserver: SocketAddr,
     ) -> Result<(), Trouble> {
         fs::create_dir(&self.folder)?;
+        let names = [self.domain, &self.sip_name()];
         let issued =
-            authority.issue(&[self.domain], Purpose::Both).map_err(|it| Trouble(it.to_string()))?;
+            authority.issue(&names, Purpose::Both).map_err(|it| Trouble(it.to_string()))?;
         fs::write(self.folder.join("certificate.pem"), issued.cert_pem)?;
         private_file(&self.folder.join("key.pem"), issued.key_pem.as_bytes())?;
         fs::write(self.folder.join("ca.pem"), authority.root_pem())?;
         fs::write(self.config(), self.text(nameserver))?;
         Ok(())
+    }
+
+    /// What SIP partners know it by: a host directly in its domain.
+    pub(super) fn sip_name(&self) -> String {
+        format!("sip.{}", self.domain)
     }
 
     fn config(&self) -> PathBuf {
@@ -100,13 +107,16 @@ impl Place {
     }
 
     fn text(&self, nameserver: SocketAddr) -> String {
-        let Self { domain, client, peer, admin, .. } = self;
+        let Self { domain, client, peer, sip, admin, .. } = self;
+        let sip_name = self.sip_name();
         format!(
             "[node]\nname = \"{domain}\"\nshards = 2\nstate = \".\"\n\n\
-             [[domain]]\nname = \"{domain}\"\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\n\
+             [[domain]]\nname = \"{domain}\"\nsip_name = \"{sip_name}\"\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\n\
              [[listen]]\naddress = \"{client}\"\nparty = \"client\"\n\n\
              [[listen]]\naddress = \"{peer}\"\nparty = \"peer\"\n\n\
+             [[listen]]\naddress = \"{sip}\"\nparty = \"sip\"\n\n\
              [federation]\ndefault = \"allow\"\nnameserver = \"{nameserver}\"\nprivate_addresses = true\n\n\
+             [[peer]]\npattern = \"contoso.example\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\n\n\
              [admin]\nhttp = \"{admin}\"\nsocket = \"ctl.sock\"\n\n\
              [trust]\nca_bundle = \"ca.pem\"\n"
         )

@@ -167,6 +167,7 @@ struct Shared {
     changed: Condvar,
     tls: Option<Tls>,
     over: AtomicBool,
+    deaf: AtomicBool,
 }
 
 impl Shared {
@@ -202,6 +203,7 @@ impl Edge {
             changed: Condvar::new(),
             tls: setup.keys.as_ref().map(Tls::new).transpose()?,
             over: AtomicBool::new(false),
+            deaf: AtomicBool::new(false),
         });
         let listening = Arc::clone(&shared);
         thread::Builder::new()
@@ -246,6 +248,9 @@ fn listen(listener: &TcpListener, shared: &Arc<Shared>) {
     while let Ok((socket, _)) = listener.accept() {
         if shared.over.load(Ordering::Relaxed) {
             return;
+        }
+        if shared.deaf.load(Ordering::Relaxed) {
+            continue;
         }
         let shared = Arc::clone(shared);
         thread::spawn(move || match Link::accept(socket, shared.tls.as_ref()) {

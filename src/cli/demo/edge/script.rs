@@ -1,5 +1,6 @@
 //! What scripts do with the partner: its people's acts, its answers on demand, and what has been heard.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -181,7 +182,20 @@ impl Edge {
 
     /// The next request of this method is answered so; orders are kept in a row.
     pub fn answer_next(&self, method: &str, answer: Answer) {
-        self.shared.state().orders.push((method.to_owned(), answer));
+        self.answer_next_to("", method, answer);
+    }
+
+    /// The same for requests to one of its people.
+    pub fn answer_next_to(&self, user: &str, method: &str, answer: Answer) {
+        self.shared.state().orders.push((method.to_owned(), user.to_owned(), answer));
+    }
+
+    /// Takes no calls any more, or takes them again; those that are up are cut.
+    pub fn deaf(&self, deaf: bool) {
+        self.shared.deaf.store(deaf, Ordering::Relaxed);
+        if deaf {
+            self.hang_up();
+        }
     }
 
     /// ACKs of ours stay away.
@@ -345,6 +359,18 @@ impl Edge {
     /// What it holds against what it heard; taken, so that each fault is told once.
     pub fn faults(&self) -> Vec<String> {
         std::mem::take(&mut self.shared.state().faults)
+    }
+
+    /// The first line and the tag of To of all that was heard, for whoever has to find out why.
+    pub fn transcript(&self) -> Vec<String> {
+        let state = self.shared.state();
+        let line = |it: &Message| {
+            let tag = super::words::param(it.header("To"), "tag").to_owned();
+            let start =
+                String::from_utf8_lossy(&it.raw).lines().next().unwrap_or_default().to_owned();
+            format!("{start} [{}; {tag}]", it.header("CSeq"))
+        };
+        state.heard.iter().map(|it| line(&it.message)).collect()
     }
 
     /// Forgets what no script has taken, so that a flow does not see what another has left.

@@ -23,7 +23,8 @@ pub(super) struct State {
     pub(super) sent: Vec<Sent>,
     pub(super) heard: Vec<Heard>,
     pub(super) links: Vec<(u64, Arc<Link>)>,
-    pub(super) orders: Vec<(String, Answer)>,
+    /// Method, whom it has to concern (empty: anybody), and the answer.
+    pub(super) orders: Vec<(String, String, Answer)>,
     /// Requests that wait for a script: their places in what was heard.
     pub(super) held: Vec<usize>,
     pub(super) faults: Vec<String>,
@@ -121,8 +122,12 @@ impl State {
         if message.method == "CANCEL" {
             return self.cancelled(link, message);
         }
-        if let Some(at) = self.orders.iter().position(|it| it.0 == message.method) {
-            let (_, answer) = self.orders.remove(at);
+        let whom = address(uri(message.header("To"))).split('@').next().unwrap_or_default();
+        let is_it = |it: &(String, String, Answer)| {
+            it.0 == message.method && (it.1.is_empty() || it.1 == whom)
+        };
+        if let Some(at) = self.orders.iter().position(is_it) {
+            let (_, _, answer) = self.orders.remove(at);
             if answer.status == 0 {
                 self.held.push(place);
                 return;
