@@ -111,6 +111,9 @@ impl Shard {
 
     /// It is kept, or is but a look: it is answered, and told what it may see.
     fn watched_made(&mut self, key: Key, txn: Txn, request: &Message<'_>, lease: Lease) {
+        let expires = self.now.moment + Duration::from_secs(seconds(lease).into());
+        let Some(it) = self.sip.watched.get_mut(key) else { return };
+        it.expires = expires;
         let Some(it) = self.sip.watched.get(key) else { return };
         let standing = self.standing_of(&it.user, &it.watcher, it.state);
         let standing = standing.unwrap_or(Standing::Unknown);

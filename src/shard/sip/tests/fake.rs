@@ -27,7 +27,7 @@ pub(super) enum Done {
 }
 
 #[derive(Default)]
-pub(super) struct Fake {
+pub(in crate::shard::sip) struct Fake {
     pub(super) inbox: VecDeque<Heard>,
     pub(super) current: Vec<u8>,
     pub(super) done: Vec<Done>,

@@ -5,8 +5,9 @@ mod fake;
 mod files;
 mod lines;
 mod refusals;
+mod store;
 mod torture;
-mod world;
+pub(in crate::shard::sip) mod world;
 
 use std::time::Duration;
 

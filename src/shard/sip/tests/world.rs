@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fake::{Done, Fake, Heard};
+use super::store::Store;
 use crate::dns::{self, SipFound};
 use crate::home::record::Fetched;
 use crate::policy::{
@@ -19,60 +20,68 @@ use crate::shard::settings::{Domain, Listener, ListenerId, Party, Settings};
 use crate::shard::sip::{Ask, Asker, Class, Outgoing};
 use crate::shard::{Notice, Shard};
 use crate::stdx::Key;
-use crate::time::{Moment, Now};
+use crate::time::{Moment, Now, Wall};
 use crate::tls;
 
-pub(super) const TCP: ListenerId = ListenerId(0);
-pub(super) const TLS: ListenerId = ListenerId(1);
-pub(super) const UDP: ListenerId = ListenerId(2);
+const START: u64 = 1_000_000_000_000;
+
+pub(in crate::shard::sip) const TCP: ListenerId = ListenerId(0);
+pub(in crate::shard::sip) const TLS: ListenerId = ListenerId(1);
+pub(in crate::shard::sip) const UDP: ListenerId = ListenerId(2);
 
 /// One shard of one node.
-pub(super) type Place = (usize, u16);
+pub(in crate::shard::sip) type Place = (usize, u16);
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Link {
+pub(in crate::shard::sip) enum Link {
     /// The far end is a node; its half of the link.
     Node(usize),
     Script(usize),
 }
 
 /// A far end that the test speaks for.
-pub(super) struct Script {
-    at: Option<(Place, ConnId)>,
-    pub(super) heard: Vec<u8>,
-    pub(super) closed: bool,
+pub(in crate::shard::sip) struct Script {
+    pub(super) at: Option<(Place, ConnId)>,
+    pub(in crate::shard::sip) heard: Vec<u8>,
+    pub(in crate::shard::sip) closed: bool,
 }
 
 #[derive(Default)]
-pub(super) struct World {
-    pub(super) shards: BTreeMap<Place, (Shard, Fake)>,
-    links: BTreeMap<(Place, ConnId), Link>,
+pub(in crate::shard::sip) struct World {
+    pub(in crate::shard::sip) shards: BTreeMap<Place, (Shard, Fake)>,
+    pub(super) links: BTreeMap<(Place, ConnId), Link>,
     /// Halves of links between nodes: the other half, and where this one is.
     halves: Vec<(usize, Option<(Place, ConnId)>)>,
-    pub(super) scripts: Vec<Script>,
+    pub(in crate::shard::sip) scripts: Vec<Script>,
     listening: BTreeMap<SocketAddr, (usize, ListenerId)>,
     /// Scripts answer here.
-    pub(super) scripted: Vec<SocketAddr>,
+    pub(in crate::shard::sip) scripted: Vec<SocketAddr>,
     /// Nobody answers here, and the kernel says so at once.
-    pub(super) refusing: Vec<SocketAddr>,
-    pub(super) datagrams: Vec<(SocketAddr, String)>,
-    pub(super) roots: tls::Roots,
-    pub(super) srv: BTreeMap<String, SipFound>,
-    pub(super) hosts: BTreeMap<String, Vec<IpAddr>>,
-    pub(super) asked: Vec<String>,
-    pub(super) notices: Vec<Notice>,
+    pub(in crate::shard::sip) refusing: Vec<SocketAddr>,
+    pub(in crate::shard::sip) datagrams: Vec<(SocketAddr, String)>,
+    pub(in crate::shard::sip) roots: tls::Roots,
+    pub(in crate::shard::sip) srv: BTreeMap<String, SipFound>,
+    pub(in crate::shard::sip) hosts: BTreeMap<String, Vec<IpAddr>>,
+    pub(in crate::shard::sip) asked: Vec<String>,
+    pub(in crate::shard::sip) notices: Vec<Notice>,
     /// The store does not answer.
-    pub(super) silent: bool,
-    pub(super) now: Moment,
-    dice: u16,
+    pub(in crate::shard::sip) silent: bool,
+    /// What is kept.
+    pub(in crate::shard::sip) store: Store,
+    pub(in crate::shard::sip) now: Moment,
+    pub(super) dice: u16,
 }
 
-pub(super) fn node_address(node: usize, port: u16) -> SocketAddr {
+pub(in crate::shard::sip) fn node_address(node: usize, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::from([127, 0, 0, node as u8 + 1]), port)
 }
 
 /// A SIP rule with fixed targets, or by DNS without.
-pub(super) fn sip(transport: Transport, identity: Identity, targets: &[SocketAddr]) -> Rule {
+pub(in crate::shard::sip) fn sip(
+    transport: Transport,
+    identity: Identity,
+    targets: &[SocketAddr],
+) -> Rule {
     let target = |it: &SocketAddr| SipTarget { host: SipHost::Address(it.ip()), port: it.port() };
     let sip = SipRule {
         identity,
@@ -91,7 +100,7 @@ pub(super) fn sip(transport: Transport, identity: Identity, targets: &[SocketAdd
 }
 
 /// Its SIP part.
-pub(super) fn sip_of(rule: &mut Rule) -> &mut SipRule {
+pub(in crate::shard::sip) fn sip_of(rule: &mut Rule) -> &mut SipRule {
     match &mut rule.protocol {
         Protocol::Sip(sip) => sip,
         Protocol::Xmpp => panic!("not SIP"),
@@ -99,11 +108,11 @@ pub(super) fn sip_of(rule: &mut Rule) -> &mut SipRule {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
-        Self { now: Moment(1_000_000_000_000), ..Self::default() }
+    pub(in crate::shard::sip) fn new() -> Self {
+        Self { now: Moment(START), ..Self::default() }
     }
 
-    pub(super) fn add(
+    pub(in crate::shard::sip) fn add(
         &mut self,
         domain: &str,
         shards: u16,
@@ -124,12 +133,13 @@ impl World {
     }
 
     /// Runs until nothing is left to do at this moment.
-    pub(super) fn run(&mut self) {
+    pub(in crate::shard::sip) fn run(&mut self) {
         for _ in 0..10_000 {
             let mut idle = true;
             for place in self.shards.keys().copied().collect::<Vec<_>>() {
                 let (shard, fake) = self.shards.get_mut(&place).unwrap();
-                let now = Now { moment: self.now, wall: TODAY };
+                let passed = (self.now.0 - START) / 1_000;
+                let now = Now { moment: self.now, wall: Wall(TODAY.0 + passed) };
                 shard.step(now, fake);
                 let done = std::mem::take(&mut fake.done);
                 idle &= done.is_empty() && fake.inbox.is_empty();
@@ -147,7 +157,7 @@ impl World {
         panic!("they never stop");
     }
 
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(in crate::shard::sip) fn pass(&mut self, time: Duration) {
         let until = self.now + time;
         while self.now < until {
             self.now = (self.now + Duration::from_millis(50)).min(until);
@@ -155,7 +165,7 @@ impl World {
         }
     }
 
-    fn settle(&mut self, place: Place, conn: ConnId, link: Link) {
+    pub(super) fn settle(&mut self, place: Place, conn: ConnId, link: Link) {
         self.links.insert((place, conn), link);
         match link {
             Link::Node(half) => self.halves[half].1 = Some((place, conn)),
@@ -167,7 +177,7 @@ impl World {
         self.shards.get_mut(&place).unwrap().1.inbox.push_back(heard);
     }
 
-    fn event(&mut self, place: Place, event: Event<'static>) {
+    pub(super) fn event(&mut self, place: Place, event: Event<'static>) {
         self.tell(place, Heard::Event(event));
     }
 
@@ -224,7 +234,7 @@ impl World {
     }
 
     /// A script's end of its connection goes.
-    pub(super) fn hang_up(&mut self, script: usize) {
+    pub(in crate::shard::sip) fn hang_up(&mut self, script: usize) {
         let Some((place, conn)) = self.scripts[script].at else { return };
         self.cut(place, conn);
         self.run();
@@ -273,13 +283,10 @@ impl World {
             }
             Question::Tell(notice) => return self.notices.push(notice),
             Question::Load { .. } if self.silent => return,
-            Question::Load { ticket, user } => {
-                let known = user.local() != Some("nobody");
-                Answer::Loaded { ticket, record: Ok(known.then(Box::default)) }
-            }
-            Question::Commit { ticket, .. } => Answer::Committed { ticket, done: Ok(()) },
-            Question::Keep { ticket, .. } => Answer::Kept { ticket, done: Ok(()) },
-            Question::Dialogs { ticket, .. } => Answer::Dialogs { ticket, rows: Ok(Vec::new()) },
+            question @ (Question::Load { .. }
+            | Question::Commit { .. }
+            | Question::Keep { .. }
+            | Question::Dialogs { .. }) => self.store.answer(place.0, question),
             Question::Fetch { ticket, .. } => {
                 Answer::Fetched { ticket, found: Ok(Fetched::Messages(Vec::new())) }
             }
@@ -288,7 +295,7 @@ impl World {
         self.event(place, Event::Answered(answer));
     }
 
-    fn script(&mut self, at: (Place, ConnId)) -> usize {
+    pub(super) fn script(&mut self, at: (Place, ConnId)) -> usize {
         let index = self.scripts.len();
         self.scripts.push(Script { at: None, heard: Vec::new(), closed: false });
         self.settle(at.0, at.1, Link::Script(index));
@@ -296,7 +303,12 @@ impl World {
     }
 
     /// A scripted partner connects to a shard, from that address.
-    pub(super) fn partner(&mut self, place: Place, listener: ListenerId, remote: &str) -> usize {
+    pub(in crate::shard::sip) fn partner(
+        &mut self,
+        place: Place,
+        listener: ListenerId,
+        remote: &str,
+    ) -> usize {
         let id = self.shards.get_mut(&place).unwrap().1.conn();
         let script = self.script((place, id));
         let remote = remote.parse().unwrap();
@@ -305,7 +317,7 @@ impl World {
     }
 
     /// A scripted partner says something.
-    pub(super) fn tell_script(&mut self, script: usize, text: Vec<u8>) {
+    pub(in crate::shard::sip) fn tell_script(&mut self, script: usize, text: Vec<u8>) {
         if let Some((place, id)) = self.scripts[script].at {
             self.tell(place, Heard::Received(id, text));
         }
@@ -313,7 +325,7 @@ impl World {
     }
 
     /// A scripted partner says something; returns what it hears then.
-    pub(super) fn say(&mut self, script: usize, text: impl AsRef<[u8]>) -> String {
+    pub(in crate::shard::sip) fn say(&mut self, script: usize, text: impl AsRef<[u8]>) -> String {
         self.scripts[script].heard.clear();
         if let Some((place, id)) = self.scripts[script].at {
             self.tell(place, Heard::Received(id, text.as_ref().to_vec()));
@@ -322,13 +334,13 @@ impl World {
         self.heard(script)
     }
 
-    pub(super) fn heard(&mut self, script: usize) -> String {
+    pub(in crate::shard::sip) fn heard(&mut self, script: usize) -> String {
         self.run();
         String::from_utf8_lossy(&std::mem::take(&mut self.scripts[script].heard)).into_owned()
     }
 
     /// The same with any octets.
-    pub(super) fn octets(
+    pub(in crate::shard::sip) fn octets(
         &mut self,
         place: Place,
         remote: &str,
@@ -341,7 +353,7 @@ impl World {
     }
 
     /// A datagram comes; what goes out then.
-    pub(super) fn datagram(
+    pub(in crate::shard::sip) fn datagram(
         &mut self,
         place: Place,
         remote: &str,
@@ -351,7 +363,13 @@ impl World {
     }
 
     /// A user of a shard sends a request.
-    pub(super) fn send(&mut self, place: Place, text: &str, class: Class, far: &str) -> Ask {
+    pub(in crate::shard::sip) fn send(
+        &mut self,
+        place: Place,
+        text: &str,
+        class: Class,
+        far: &str,
+    ) -> Ask {
         let now = self.now;
         let (shard, _) = self.shards.get_mut(&place).unwrap();
         shard.now.moment = now;
@@ -369,14 +387,18 @@ impl World {
     }
 
     /// A user wants no answer any more.
-    pub(super) fn cancel(&mut self, place: Place, ask: Ask) {
+    pub(in crate::shard::sip) fn cancel(&mut self, place: Place, ask: Ask) {
         let (shard, _) = self.shards.get_mut(&place).unwrap();
         shard.sip_cancel(ask);
         self.run();
     }
 
     /// A new configuration.
-    pub(super) fn reload(&mut self, node: usize, change: impl FnOnce(&mut Settings)) {
+    pub(in crate::shard::sip) fn reload(
+        &mut self,
+        node: usize,
+        change: impl FnOnce(&mut Settings),
+    ) {
         let mut settings = (*self.shards[&(node, 0)].0.settings).clone();
         settings.version += 1;
         change(&mut settings);
@@ -388,18 +410,18 @@ impl World {
     }
 
     /// What askers of a node heard, as status or failure.
-    pub(super) fn answers(&mut self, node: usize) -> Vec<String> {
+    pub(in crate::shard::sip) fn answers(&mut self, node: usize) -> Vec<String> {
         self.run();
         let shards = self.shards.iter_mut().filter(|it| it.0.0 == node);
         shards.flat_map(|(_, (shard, _))| std::mem::take(&mut shard.transport.heard)).collect()
     }
 
-    pub(super) fn sum(&self, node: usize, figure: impl Fn(&Shard) -> u64) -> u64 {
+    pub(in crate::shard::sip) fn sum(&self, node: usize, figure: impl Fn(&Shard) -> u64) -> u64 {
         self.shards.iter().filter(|it| it.0.0 == node).map(|it| figure(&it.1.0)).sum()
     }
 
     /// Nothing is left behind.
-    pub(super) fn at_rest(&mut self, node: usize) {
+    pub(in crate::shard::sip) fn at_rest(&mut self, node: usize) {
         self.run();
         for figure in 0..4 {
             let name = self.shards[&(node, 0)].0.transport.figures()[figure].0;
@@ -410,7 +432,7 @@ impl World {
         }
     }
 
-    pub(super) fn trouble(&self) -> Vec<String> {
+    pub(in crate::shard::sip) fn trouble(&self) -> Vec<String> {
         let text = |it: &Notice| {
             let field = |name| it.fields.iter().find(|f| f.0 == name).map(|f| f.1.as_str());
             format!("{} {} {}", it.event, field("dir").unwrap_or(""), field("step").unwrap_or(""))
@@ -419,7 +441,7 @@ impl World {
     }
 }
 
-pub(super) fn settings(
+pub(in crate::shard::sip) fn settings(
     index: usize,
     domain: &str,
     shards: u16,
@@ -455,7 +477,7 @@ pub(super) fn settings(
 }
 
 /// The SRV record of a domain.
-pub(super) fn found(target: &str) -> SipFound {
+pub(in crate::shard::sip) fn found(target: &str) -> SipFound {
     let record = dns::Srv { priority: 0, weight: 0, port: 5061, target: format!("{target}.") };
     let service = dns::SipService::Federation;
     SipFound::Records { service, records: vec![record], seconds: 300 }
