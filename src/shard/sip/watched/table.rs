@@ -180,7 +180,7 @@ impl Watched {
         let far = it.watcher.domain();
         let peer = match self.peers.get_mut(far) {
             Some(peer) => peer,
-            None => self.peers.entry(far.into()).or_insert(Peer::default()),
+            None => self.peers.entry(far.into()).or_default(),
         };
         if it.pace.is_urgent() { peer.urgent.push_back(key) } else { peer.others.push_back(key) }
     }
