@@ -6,7 +6,7 @@
 //! - [`judge`] says whether a peer's certificate is believed, after the handshake; [`Names`] says for whom it
 //!   speaks.
 //!
-//! This is the one module that touches rustls; the provider is named explicitly, never the process's default.
+//! This is the one module of the switch that touches rustls; the provider is named explicitly, never the process's default.
 //! TLS 1.3, and 1.2 with ECDHE and AEAD (RFC 7590). There is **no** early data, **no** renegotiation (rustls
 //! has none) and **no** session resumption: with ECDSA a resumed handshake costs a server 96 us of 105, a ticket
 //! 230 bytes, and one that outlives a reload of certificates would be one more thing to explain.

@@ -3,6 +3,12 @@
 //! The switch is the program, in a process; its partner is the demo's small Access Edge, which shares no parser with
 //! it; users are the demo's clients. Whatever the partner holds against the bytes it got (routes, tags, `epid`, CSeq,
 //! names where there should be names) fails the flow in which it happened. `FLOW=F4 cargo test --test flows` runs one.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::print_stdout,
+    reason = "threads beside the switch that wait, read the clock, and print a table"
+)]
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -212,6 +212,11 @@ impl Edge {
         Ok(Self { shared, listens, patience: PATIENCE })
     }
 
+    /// Whether it takes calls.
+    pub fn is_open(&self) -> bool {
+        !self.shared.over.load(Ordering::Relaxed)
+    }
+
     /// Calls a partner, whatever connections there are.
     fn call(&self, partner: &Partner) -> Result<Arc<Link>, Trouble> {
         let link = Link::connect(partner.address, &partner.name, self.shared.tls.as_ref())?;
