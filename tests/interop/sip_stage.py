@@ -105,6 +105,8 @@ class Kamailio(Program):
 
     def command(self):
         folder = self.stage.path("kamailio")
+        # Started again it knows nothing of before.
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         tables = folder / "dbtext"
         tables.mkdir()
