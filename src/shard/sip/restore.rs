@@ -81,7 +81,7 @@ impl Shard {
             self.timers.set(until, Timer::Sip(Due::Known));
         } else {
             // Nobody watched anybody, so nobody can be misled.
-            self.sip.watched.unsure_until = Moment::default();
+            self.restore_known();
         }
         self.dialogs_restored();
     }

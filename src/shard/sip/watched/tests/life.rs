@@ -105,6 +105,9 @@ fn nothing_is_answered_before_it_is_kept() {
     scene.client("bob@b.example/desk");
     scene.world.store.fails = true;
     assert!(scene.watch("c1").starts_with("SIP/2.0 500 "));
+    // Nor is a user whose record can't be had one who is not there.
+    let reply = scene.subscribe("c0", "alice@a.example", "zoe@b.example", "");
+    assert!(reply.starts_with("SIP/2.0 500 "), "{reply}");
     assert_eq!(scene.notify(), "nothing");
     assert_eq!(scene.dialogs(), 0);
     scene.world.store.fails = false;
