@@ -55,7 +55,7 @@ impl Stage {
         edge.partner(partner(here));
         let stage =
             Self { folder: tempfile::tempdir()?, authority, here, node: Mutex::new(None), edge };
-        stage.furnish()?;
+        stage.furnish(flow)?;
         stage.people()?;
         stage.start()?;
         Ok(stage)
@@ -90,7 +90,7 @@ impl Stage {
         Ok(())
     }
 
-    fn furnish(&self) -> Result<(), Trouble> {
+    fn furnish(&self, flow: &str) -> Result<(), Trouble> {
         let folder = self.folder.path();
         let names = ["imp1.fabrikam.example", LOCAL];
         let issued = self.authority.issue(&names, Purpose::Both).map_err(words)?;
@@ -105,8 +105,10 @@ impl Stage {
         ];
         let (nameserver, _) = dns::serve(zones)?;
         let here = self.here;
+        // As many as there are, but where the pace is what is looked at.
+        let rate = if flow == "T21" { "" } else { "rate = 0\n" };
         let peers: String = [FAR, "litware.example", "evil.example"]
-            .map(|it| format!("[[peer]]\npattern = \"{it}\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\nrate = 0\n\n"))
+            .map(|it| format!("[[peer]]\npattern = \"{it}\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\n{rate}\n"))
             .concat();
         let config = format!(
             "[node]\nname = \"flows\"\nshards = 2\nstate = \".\"\n\n\
