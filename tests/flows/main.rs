@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use stage::{Seen, Stage};
 
+mod domains;
 mod presence;
 mod refusals;
 mod restart;
@@ -78,6 +79,10 @@ const FLOWS: &[Flow] = &[
     ("T22", "connections: reused, never for another domain", traps::connections),
     ("T23a", "503 with and without Retry-After", traps::overloaded),
     ("T23b", "connection lost with transactions open", traps::lost),
+    ("S1", "the switch in a subdomain of the partner", domains::subdomains),
+    ("S2", "the partner in a subdomain of the switch", domains::subdomains),
+    ("S3", "both in subdomains of one domain", domains::subdomains),
+    ("R2", "reload: partners, a certificate", domains::reload),
     ("R1", "the partner restarts without its dialogs", traps_watch::restarted),
 ];
 

@@ -84,6 +84,8 @@ pub(super) struct Link {
     tls: Option<Mutex<Connection>>,
     /// DNS names of the far end's certificate; empty without TLS.
     pub(super) names: Vec<String>,
+    /// That certificate, DER.
+    pub(super) certificate: Vec<u8>,
     dead: AtomicBool,
     /// Whether each octet goes out by itself.
     drips: AtomicBool,
@@ -130,11 +132,14 @@ impl Link {
             }
         }
         socket.set_read_timeout(None)?;
-        let names = tls.as_ref().map(names).unwrap_or_default();
+        let shown = tls.as_ref().and_then(|it| it.peer_certificates()?.first());
+        let certificate = shown.map(|it| it.to_vec()).unwrap_or_default();
+        let names = names(&certificate);
         Ok(Self {
             socket,
             tls: tls.map(Mutex::new),
             names,
+            certificate,
             dead: AtomicBool::new(false),
             drips: AtomicBool::new(false),
         })
@@ -213,9 +218,8 @@ impl Link {
     }
 }
 
-fn names(tls: &Connection) -> Vec<String> {
-    let Some(first) = tls.peer_certificates().and_then(<[_]>::first) else { return Vec::new() };
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(first) else {
+fn names(certificate: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
         return Vec::new();
     };
     let Ok(Some(alternative)) = certificate.subject_alternative_name() else { return Vec::new() };
