@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use stage::{Seen, Stage};
 
+mod domains;
 mod presence;
 mod refusals;
 mod restart;
@@ -24,6 +25,7 @@ mod sessions;
 mod stage;
 mod traps;
 mod traps_watch;
+mod traps_wire;
 
 /// A flow: its name, what it shows, and how.
 type Flow = (&'static str, &'static str, fn(&Stage) -> Seen);
@@ -47,6 +49,9 @@ const FLOWS: &[Flow] = &[
     ("F12d", "their certificate lacks the SRV target", refusals::wrong_name),
     ("F12e", "SRV target outside the SIP domain", refusals::target_elsewhere),
     ("F12f", "our certificate is wrong to them", refusals::bare_504),
+    ("T4", "octets as they come", traps_wire::octets),
+    ("T5", "methods that are not there", traps_wire::methods),
+    ("T6", "what a SUBSCRIBE may ask for", traps_wire::subscribes),
     ("T7a", "NOTIFY before the 200", traps_watch::notify_first),
     ("T7b", "piggybacked first NOTIFY", traps_watch::piggyback),
     ("T7c", "BENOTIFY is not answered", traps_watch::benotify),
@@ -70,9 +75,14 @@ const FLOWS: &[Flow] = &[
     ("T17a", "no ACK", traps::no_ack),
     ("T17b", "the same MESSAGE twice", traps::twice),
     ("T19", "typing into a dead dialog, unknown INFO", traps::typing),
+    ("T21", "20 requests a second", traps_wire::paced),
     ("T22", "connections: reused, never for another domain", traps::connections),
     ("T23a", "503 with and without Retry-After", traps::overloaded),
     ("T23b", "connection lost with transactions open", traps::lost),
+    ("S1", "the switch in a subdomain of the partner", domains::subdomains),
+    ("S2", "the partner in a subdomain of the switch", domains::subdomains),
+    ("S3", "both in subdomains of one domain", domains::subdomains),
+    ("R2", "reload: partners, a certificate", domains::reload),
     ("R1", "the partner restarts without its dialogs", traps_watch::restarted),
 ];
 
@@ -103,6 +113,8 @@ fn every_flow_holds_over_mutual_tls() {
     for (_, (_, line)) in &lines {
         println!("{line}");
     }
+    let [by_rsip, by_hand] = [&READ[0], &READ[1]].map(|it| it.load(Ordering::Relaxed));
+    println!("the partner read {by_rsip} messages by rsip, {by_hand} by hand");
     println!("{} flows, {failed} failed", lines.len());
     assert_eq!(failed, 0);
 }
@@ -118,6 +130,9 @@ fn play(&(name, what, act): &Flow) -> (bool, String) {
     let outcome = Stage::new(name).and_then(|stage| {
         let seen = act(&stage).map_err(|it| stage.explained(it))?;
         stage.faultless()?;
+        let counts = stage.edge.counts();
+        READ[0].fetch_add(counts.by_rsip, Ordering::Relaxed);
+        READ[1].fetch_add(counts.by_hand, Ordering::Relaxed);
         Ok(seen)
     });
     let took = began.elapsed().as_secs_f64();
@@ -126,6 +141,9 @@ fn play(&(name, what, act): &Flow) -> (bool, String) {
         Err(trouble) => (false, format!("{name:<5} {what:<45} FAILED {took:>5.1} s  {trouble}")),
     }
 }
+
+/// What both readers can read they agree on, or the flow fails.
+static READ: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
 /// Most of a flow is waiting, for presence may be held back 5 s.
 const AT_ONCE: usize = 8;

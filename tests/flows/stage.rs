@@ -34,6 +34,9 @@ pub(crate) struct Stage {
     here: Ipv4Addr,
     node: Mutex<Option<Child>>,
     pub(crate) edge: Edge,
+    /// The switch's domain, and the partner's.
+    pub(crate) local: &'static str,
+    pub(crate) far: &'static str,
 }
 
 impl Stage {
@@ -44,18 +47,26 @@ impl Stage {
         let here = Ipv4Addr::new(127, second, third, 1);
         let now = now().0;
         let authority = Authority::new("flows", Wall(now - DAY), Wall(now + DAY)).map_err(words)?;
+        let (local, far) = match flow {
+            // The switch below the partner, above it, and beside it.
+            "S1" => ("imp.cisco.example", "cisco.example"),
+            "S2" => ("cisco.example", "foreign.cisco.example"),
+            "S3" => ("cup.cisco.example", "foreign.cisco.example"),
+            _ => (LOCAL, FAR),
+        };
+        let name = format!("edge.{far}");
         let names: &[&str] = match flow {
             // The one with the wrong name, and the one with two.
             "F12d" => &["contoso.example"],
             "T22" => &["edge.contoso.example", "edge.litware.example"],
-            _ => &["edge.contoso.example"],
+            _ => &[&name],
         };
-        let edge = edge(&authority, FAR, "edge.contoso.example", names, at(here, 2))?;
+        let edge = edge(&authority, far, &name, names, at(here, 2))?;
         edge.user("zoe");
-        edge.partner(partner(here));
-        let stage =
-            Self { folder: tempfile::tempdir()?, authority, here, node: Mutex::new(None), edge };
-        stage.furnish()?;
+        edge.partner(partner(local, here));
+        let (folder, node) = (tempfile::tempdir()?, Mutex::new(None));
+        let stage = Self { folder, authority, here, node, edge, local, far };
+        stage.furnish(flow)?;
         stage.people()?;
         stage.start()?;
         Ok(stage)
@@ -64,11 +75,19 @@ impl Stage {
     /// Accounts are made once, for keys cost time, and every stage gets a copy of that store.
     fn people(&self) -> Result<(), Trouble> {
         static MADE: Mutex<Vec<(OsString, Vec<u8>)>> = Mutex::new(Vec::new());
-        let mut made = MADE.lock().map_err(words)?;
+        static OTHERS: Mutex<Vec<(OsString, Vec<u8>)>> = Mutex::new(Vec::new());
+        // Another domain has other people.
+        let mut made = match self.local {
+            LOCAL => MADE.lock().map_err(words)?,
+            _ => OTHERS.lock().map_err(words)?,
+        };
+        if self.local != LOCAL {
+            made.clear();
+        }
         if made.is_empty() {
             self.start()?;
             let accounts: String =
-                USERS.iter().map(|it| format!("{it}@{LOCAL} {PASSWORD}\n")).collect();
+                USERS.iter().map(|it| format!("{it}@{} {PASSWORD}\n", self.local)).collect();
             self.ctl(&["user", "import"], &accounts)?;
             self.ctl(&["stop"], "")?;
             if let Some(mut child) = self.node.lock().map_err(words)?.take() {
@@ -90,27 +109,29 @@ impl Stage {
         Ok(())
     }
 
-    fn furnish(&self) -> Result<(), Trouble> {
+    fn furnish(&self, flow: &str) -> Result<(), Trouble> {
         let folder = self.folder.path();
-        let names = ["imp1.fabrikam.example", LOCAL];
+        let Self { local, far, here, .. } = *self;
+        let names = [&format!("imp1.{local}"), local];
         let issued = self.authority.issue(&names, Purpose::Both).map_err(words)?;
         fs::write(folder.join("certificate.pem"), issued.cert_pem)?;
         fs::write(folder.join("key.pem"), issued.key_pem)?;
         fs::write(folder.join("ca.pem"), self.authority.root_pem())?;
         let zones = vec![
-            Zone::sip(FAR, "edge.contoso.example", at(self.here, 2), 5061),
+            Zone::sip(far, &format!("edge.{far}"), at(here, 2), 5061),
+            Zone::sip("new.example", "edge.new.example", at(here, 3), 5061),
             Zone::sip("litware.example", "edge.litware.example", at(self.here, 2), 5061),
             // A target that its owner may be right about, and nobody else can know.
             Zone::sip("evil.example", "edge.contoso.example", at(self.here, 2), 5061),
         ];
         let (nameserver, _) = dns::serve(zones)?;
-        let here = self.here;
-        let peers: String = [FAR, "litware.example", "evil.example"]
-            .map(|it| format!("[[peer]]\npattern = \"{it}\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\nrate = 0\n\n"))
-            .concat();
+        // As many as there are, but where the pace is what is looked at.
+        let rate = if flow == "T21" { "" } else { "rate = 0\n" };
+        let peers: String =
+            [far, "litware.example", "evil.example"].map(|it| peer(it) + rate + "\n").concat();
         let config = format!(
             "[node]\nname = \"flows\"\nshards = 2\nstate = \".\"\n\n\
-             [[domain]]\nname = \"{LOCAL}\"\nsip_name = \"imp1.fabrikam.example\"\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\n\
+             [[domain]]\nname = \"{local}\"\nsip_name = \"imp1.{local}\"\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n\n\
              [[listen]]\naddress = \"{here}:5222\"\nparty = \"client\"\n\n\
              [[listen]]\naddress = \"{here}:5061\"\nparty = \"sip\"\n\n\
              [federation]\ndefault = \"deny\"\nnameserver = \"{nameserver}\"\n\n{peers}\
@@ -118,14 +139,32 @@ impl Stage {
              [accounts]\nscram_iterations = 4096\n\n\
              [trust]\nca_bundle = \"ca.pem\"\n"
         );
-        Ok(fs::write(folder.join("tandem.toml"), config)?)
+        Ok(fs::write(self.config(), config)?)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.folder.path().join("tandem.toml")
+    }
+
+    /// Changes the configuration and has it read again.
+    pub(crate) fn reload(&self, change: impl FnOnce(String) -> String) -> Result<String, Trouble> {
+        fs::write(self.config(), change(fs::read_to_string(self.config())?))?;
+        self.ctl(&["reload"], "")
+    }
+
+    /// A new certificate for the switch, of the same names.
+    pub(crate) fn renew(&self) -> Result<(), Trouble> {
+        let names = [&format!("imp1.{}", self.local), self.local];
+        let issued = self.authority.issue(&names, Purpose::Both).map_err(words)?;
+        fs::write(self.folder.path().join("certificate.pem"), issued.cert_pem)?;
+        Ok(fs::write(self.folder.path().join("key.pem"), issued.key_pem)?)
     }
 
     /// Starts the switch and waits until it is ready.
     pub(crate) fn start(&self) -> Result<(), Trouble> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tandem"))
             .args(["run", "--while-stdin"])
-            .arg(self.folder.path().join("tandem.toml"))
+            .arg(self.config())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::options().create(true).append(true).open(self.log())?)
@@ -196,7 +235,7 @@ impl Stage {
         let tls = CertStore::build(&[], now(), &clock).map_err(|_| Trouble("no TLS".to_owned()))?;
         let login = Login {
             server: SocketAddr::from((self.here, 5222)),
-            domain: LOCAL,
+            domain: self.local,
             user,
             password: PASSWORD.to_owned(),
             resource: "desk",
@@ -226,7 +265,7 @@ impl Stage {
     ) -> Result<Edge, Trouble> {
         let edge = edge(authority, domain, &format!("edge.{domain}"), names, at(self.here, 3))?;
         edge.user("zoe");
-        edge.partner(partner(self.here));
+        edge.partner(partner(self.local, self.here));
         Ok(edge)
     }
 
@@ -279,9 +318,16 @@ fn edge(
     })
 }
 
-fn partner(here: Ipv4Addr) -> Partner {
+fn partner(local: &str, here: Ipv4Addr) -> Partner {
     let address = (here, 5061).into();
-    Partner { domain: LOCAL.to_owned(), name: "imp1.fabrikam.example".to_owned(), address }
+    Partner { domain: local.to_owned(), name: format!("imp1.{local}"), address }
+}
+
+/// A rule for a partner, as it is added by hand.
+pub(crate) fn peer(domain: &str) -> String {
+    format!(
+        "[[peer]]\npattern = \"{domain}\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\n"
+    )
 }
 
 fn at(here: Ipv4Addr, last: u8) -> Ipv4Addr {

@@ -84,7 +84,11 @@ pub(super) struct Link {
     tls: Option<Mutex<Connection>>,
     /// DNS names of the far end's certificate; empty without TLS.
     pub(super) names: Vec<String>,
+    /// That certificate, DER.
+    pub(super) certificate: Vec<u8>,
     dead: AtomicBool,
+    /// Whether each octet goes out by itself.
+    drips: AtomicBool,
 }
 
 impl Link {
@@ -128,17 +132,29 @@ impl Link {
             }
         }
         socket.set_read_timeout(None)?;
-        let names = tls.as_ref().map(names).unwrap_or_default();
-        Ok(Self { socket, tls: tls.map(Mutex::new), names, dead: AtomicBool::new(false) })
+        let shown = tls.as_ref().and_then(|it| it.peer_certificates()?.first());
+        let certificate = shown.map(|it| it.to_vec()).unwrap_or_default();
+        let names = names(&certificate);
+        Ok(Self {
+            socket,
+            tls: tls.map(Mutex::new),
+            names,
+            certificate,
+            dead: AtomicBool::new(false),
+            drips: AtomicBool::new(false),
+        })
     }
 
     /// Sends octets as they are.
     pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        let size = if self.drips.load(Ordering::Relaxed) { 1 } else { RECORD };
         let mut socket = &self.socket;
-        let Some(tls) = &self.tls else { return socket.write_all(bytes) };
+        let Some(tls) = &self.tls else {
+            return bytes.chunks(size).try_for_each(|it| socket.write_all(it));
+        };
         let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
         // In pieces, for its buffer of clear text has an end.
-        for piece in bytes.chunks(8_192) {
+        for piece in bytes.chunks(size) {
             tls.writer().write_all(piece)?;
             while tls.wants_write() {
                 tls.write_tls(&mut socket)?;
@@ -191,15 +207,19 @@ impl Link {
         self.socket.shutdown(Shutdown::Both).ok();
     }
 
+    /// From now on each octet goes out by itself, or no longer.
+    pub(super) fn drip(&self, drips: bool) {
+        self.drips.store(drips, Ordering::Relaxed);
+    }
+
     /// Whether it can still carry something.
     pub(super) fn is_alive(&self) -> bool {
         !self.dead.load(Ordering::Relaxed)
     }
 }
 
-fn names(tls: &Connection) -> Vec<String> {
-    let Some(first) = tls.peer_certificates().and_then(<[_]>::first) else { return Vec::new() };
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(first) else {
+fn names(certificate: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
         return Vec::new();
     };
     let Ok(Some(alternative)) = certificate.subject_alternative_name() else { return Vec::new() };
@@ -212,5 +232,7 @@ fn names(tls: &Connection) -> Vec<String> {
         .collect()
 }
 
+/// What goes into one write: whole messages of this partner's, most of the time.
+const RECORD: usize = 8_192;
 /// For a handshake on loopback.
 const PATIENCE: Duration = Duration::from_secs(5);

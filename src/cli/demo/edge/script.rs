@@ -393,6 +393,16 @@ impl Edge {
         links.iter().for_each(|it| it.close());
     }
 
+    /// The certificate, DER, that a partner has shown on the connection in use.
+    pub fn certificate_of(&self, domain: &str) -> Option<Vec<u8>> {
+        Some(self.shared.state().link_to(domain)?.certificate.clone())
+    }
+
+    /// From now on each octet goes out by itself on the connections there are, or no longer.
+    pub fn drip(&self, drips: bool) {
+        self.shared.state().links.iter().for_each(|it| it.1.drip(drips));
+    }
+
     /// Octets as they are to a partner's domain.
     pub fn send_raw(&self, domain: &str, bytes: &[u8]) -> Result<(), Trouble> {
         Ok(self.link(domain)?.send(bytes)?)
