@@ -54,10 +54,12 @@ pub(super) enum Record {
     SipStray,
     /// A peer that was away is back.
     SipBack,
+    /// A datagram of a peer whose way is on the receiving shard.
+    SipDatagram,
 }
 
 impl Record {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Stanza,
         Self::Outbound,
         Self::Outcomes,
@@ -76,6 +78,7 @@ impl Record {
         Self::SipAnswer,
         Self::SipStray,
         Self::SipBack,
+        Self::SipDatagram,
     ];
 }
 

@@ -2,13 +2,17 @@
 //!
 //! For closed networks and tests: who sends is believed by its address, which must be a fixed target
 //! of the domain's rule. What comes from anybody else gets at most one packet, no longer than one and
-//! a half times its own. A Via is told where its request really came from.
+//! a half times its own. A Via is told where its request really came from. A partner's datagrams are worked
+//! on by the shard of its way, as its connections are, so that a NOTIFY does not overtake the answer it
+//! belongs to.
 
 use std::net::SocketAddr;
 
 use crate::peer::sip_identity::Mismatch;
 use crate::policy::Transport as Carrier;
+use crate::route::shard_of_domain;
 use crate::shard::Shard;
+use crate::shard::kernel::ShardId;
 use crate::shard::settings::ListenerId;
 use crate::shard::sip::transport::Place;
 use crate::sip::Fault;
@@ -50,8 +54,8 @@ impl Shard {
 
     fn datagram_request(&mut self, place: Place, request: &Message<'_>) {
         let Place::Datagram(listener, remote) = place else { return };
-        let (far, aim) = match self.sip_checked(request) {
-            Ok(found) => found,
+        let far = match self.sip_sound(request) {
+            Ok(far) => far,
             Err(fault) => return self.refuse_here(place, request, &fault),
         };
         if let Err(fault) = self.datagram_may(&far, remote) {
@@ -63,8 +67,21 @@ impl Shard {
             return self.counters.sip.malformed += 1;
         };
         let place = Place::Datagram(listener, answer);
-        self.with_read(&patched, |shard, request| {
-            shard.sip_permitted(place, &peer, &far, aim, &request);
+        let way = ShardId(shard_of_domain(&peer, self.settings.shards));
+        if way == self.id {
+            self.datagram_came(place, &far, &patched);
+        } else {
+            self.post_datagram(way, place, &far, &patched);
+        }
+    }
+
+    /// A peer's request, on the shard of its way: what we send it in answer and of our own keeps its order.
+    pub(super) fn datagram_came(&mut self, place: Place, far: &str, frame: &[u8]) {
+        let policy = std::sync::Arc::clone(&self.settings.policy);
+        let Some(peer) = policy.sip(far).map(|it| it.name(far).to_owned()) else { return };
+        self.with_read(frame, |shard, request| {
+            let aim = shard.sip_aim(&request);
+            shard.sip_permitted(place, &peer, far, aim, &request);
         });
     }
 

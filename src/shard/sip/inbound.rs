@@ -69,10 +69,16 @@ impl Shard {
     }
 
     /// 1 to 4: what the message itself shows. The domain of its From, and whom it is for.
-    pub(super) fn sip_checked(
+    fn sip_checked(
         &mut self,
         request: &Message<'_>,
     ) -> Result<(String, Result<Aim, Fault>), Fault> {
+        let far = self.sip_sound(request)?;
+        Ok((far, self.sip_aim(request)))
+    }
+
+    /// The same without whom it is for.
+    pub(super) fn sip_sound(&mut self, request: &Message<'_>) -> Result<String, Fault> {
         if let Err(fault) = request.check() {
             match fault.status {
                 501 | 405 => self.counters.sip.methods += 1,
@@ -91,7 +97,7 @@ impl Shard {
             self.counters.sip.own_domain += 1;
             return Err(Fault::new(403));
         }
-        Ok((far, self.sip_aim(request)))
+        Ok(far)
     }
 
     /// 6 and later: it is who it says.
@@ -167,7 +173,7 @@ impl Shard {
     }
 
     /// Whom it is for: the user of its To inside a dialog, of its Request-URI before.
-    fn sip_aim(&mut self, request: &Message<'_>) -> Result<Aim, Fault> {
+    pub(super) fn sip_aim(&mut self, request: &Message<'_>) -> Result<Aim, Fault> {
         let to = request.to()?;
         let uri = Uri::parse(request.uri())?;
         // Inside a dialog the Request-URI is our Contact, which names the node.

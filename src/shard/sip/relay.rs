@@ -11,7 +11,9 @@ use crate::limits::SIP_ANSWER_GRACE;
 use crate::route::shard_of_domain;
 use crate::shard::kernel::ShardId;
 use crate::shard::post::{Record, put_text, take_text, take_u64};
+use crate::shard::settings::ListenerId;
 use crate::shard::sip::client::Wanted;
+use crate::shard::sip::transport::Place;
 use crate::shard::sip::{Ask, Asker, Class, Due, Failure, Heard, Outgoing, Txn};
 use crate::shard::{Shard, Timer};
 use crate::sip::Fault;
@@ -287,6 +289,17 @@ impl Shard {
         self.sip_reply(txn, text);
     }
 
+    /// A peer's datagram for the shard of its way; where its answer goes.
+    pub(super) fn post_datagram(&mut self, to: ShardId, place: Place, far: &str, frame: &[u8]) {
+        let Place::Datagram(listener, answer) = place else { return };
+        self.posts.record(to, Record::SipDatagram, |bytes| {
+            bytes.extend_from_slice(&u64::from(listener.0).to_le_bytes());
+            put_text(&answer.to_string(), bytes);
+            put_text(far, bytes);
+            bytes.extend_from_slice(frame);
+        });
+    }
+
     /// A response for another shard of ours: it came on a socket or a connection of this one.
     pub(super) fn post_stray(&mut self, to: ShardId, frame: &[u8]) {
         self.posts.record(to, Record::SipStray, |bytes| bytes.extend_from_slice(frame));
@@ -338,6 +351,16 @@ impl Shard {
                 if let (Some(near), Some(peer)) = (take_text(&mut at), take_text(&mut at)) {
                     self.watch_peer_back(near, peer);
                 }
+            }
+            Record::SipDatagram => {
+                let (Some(listener), Some(answer)) = (take_u64(&mut at), take_text(&mut at)) else {
+                    return;
+                };
+                let (Ok(listener), Ok(answer)) = (u16::try_from(listener), answer.parse()) else {
+                    return;
+                };
+                let Some(far) = take_text(&mut at) else { return };
+                self.datagram_came(Place::Datagram(ListenerId(listener), answer), far, at);
             }
             Record::SipStray => {
                 self.with_read(rest, |shard, response| shard.client_response(&response));

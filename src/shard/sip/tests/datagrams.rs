@@ -41,6 +41,18 @@ fn a_request_is_answered_where_it_came_from_and_again_when_it_comes_again() {
 }
 
 #[test]
+fn a_partners_datagrams_are_one_shards_on_whichever_socket_they_come() {
+    let mut world = datagrams(2);
+    let text = udp("OPTIONS", "sip:bob@b.example", "1");
+    let sent = world.datagram((0, 0), PARTNER, &text);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(world.datagram((0, 1), PARTNER, &text), sent, "the same transaction");
+    assert_eq!(world.sum(0, |it| it.counters.sip.repeated), 1);
+    world.pass(Duration::from_secs(33));
+    world.at_rest(0);
+}
+
+#[test]
 fn rport_says_where_to() {
     let mut world = datagrams(1);
     let text = udp("OPTIONS", "sip:bob@b.example", "1").replace("z9hG4bK1", "z9hG4bK1;rport");
