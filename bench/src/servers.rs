@@ -29,6 +29,10 @@ pub(crate) enum Subject {
     Scripted,
     /// Prosody of Debian.
     Prosody,
+    /// Kamailio of Debian, each subscription in its file before it is answered.
+    Kamailio,
+    /// The same with subscriptions in memory alone.
+    KamailioMemory,
 }
 
 impl Subject {
@@ -41,12 +45,19 @@ impl Subject {
             Self::TandemEpoll => "tandem-epoll",
             Self::Scripted => "scripted",
             Self::Prosody => "prosody",
+            Self::Kamailio => "kamailio",
+            Self::KamailioMemory => "kamailio-memory",
         }
     }
 
     /// Whether it does without knowing XMPP or anybody.
     pub(crate) fn is_bare(self) -> bool {
         matches!(self, Self::BareEpoll | Self::BareUring | Self::Scripted)
+    }
+
+    /// Whether its users are known by SIP alone.
+    pub(crate) fn is_sip(self) -> bool {
+        matches!(self, Self::Kamailio | Self::KamailioMemory)
     }
 
     /// Whether it starts with the rosters that presence needs.
@@ -76,6 +87,21 @@ pub(crate) struct Stage {
     pub managed: bool,
     /// Octets that a denominator should say per login or presence; 0: not known yet.
     pub octets: usize,
+    /// What is needed where SIP is spoken.
+    pub sip: Option<Sip>,
+}
+
+/// The SIP part of a stage.
+#[derive(Clone, Debug)]
+pub(crate) struct Sip {
+    /// The profile of the partner's domain.
+    pub profile: &'static str,
+    /// New requests a second to it; 0: as many as there are.
+    pub rate: u32,
+    /// Whether messages go from clients to the edge.
+    pub back: bool,
+    /// Octets of the four packets of a message, for the relay.
+    pub sizes: [usize; 4],
 }
 
 /// A server that takes connections.
@@ -88,6 +114,12 @@ pub(crate) struct Running {
     pub plain: SocketAddr,
     /// Where it takes TLS from the first byte.
     pub tls: SocketAddr,
+    /// Where it takes SIP over plain TCP, if it was told to.
+    pub sip: SocketAddr,
+    /// Where it expects the edge of its partner.
+    pub edge: SocketAddr,
+    /// It has children, who are ended by itself.
+    ends_itself: bool,
     /// Its counters, if it keeps any in a file.
     pub counters: Option<PathBuf>,
     /// A file for what the generator salts for its users.
@@ -98,6 +130,14 @@ pub(crate) struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.ends_itself {
+            // SAFETY: no pointers; the child was not waited for, so the number is still its own.
+            unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGTERM) };
+            let end = Instant::now() + PATIENCE;
+            while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
         // It may have ended by itself; either way nobody is left.
         drop(self.child.kill());
         drop(self.child.wait());
@@ -155,10 +195,18 @@ pub(crate) fn certificate(dir: &Path) -> Result<(), String> {
 /// Starts a server and waits until it takes connections.
 pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Running, String> {
     let dir = stage.dir.join(format!("{}-{}", stage.bar, subject.name()));
+    if stage.sip.is_some() && dir.exists() {
+        // Dialogs of an edge that is no more would be work for nothing.
+        fs::remove_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    }
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    let (plain, secure) = (free_port()?, free_port()?);
+    let (plain, secure) = (free_port("127.0.0.1")?, free_port("127.0.0.1")?);
+    let (sip, edge) = (free_port("127.0.0.1")?, free_port("127.0.0.5")?);
     let mut metrics = None;
     let (command, counters) = match subject {
+        Subject::BareEpoll | Subject::BareUring if stage.sip.is_some() => {
+            pattern(subject, sip, plain, &dir, stage)?
+        }
         Subject::BareEpoll | Subject::BareUring => {
             let port = if tls { secure } else { plain };
             bare(subject, tls, port, &dir, stage)?
@@ -166,21 +214,44 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         Subject::Scripted => (scripted(secure, stage)?, None),
         Subject::TandemRing | Subject::TandemEpoll => {
             let pump = if subject == Subject::TandemRing { "ring" } else { "epoll" };
-            let admin = free_port()?;
+            let admin = free_port("127.0.0.1")?;
             metrics = Some(admin);
-            (tandem(pump, [plain, secure, admin], &dir, stage)?, None)
+            let of_sip = stage.sip.as_ref().map_or_else(String::new, |it| it.tandem(sip, edge));
+            (tandem(pump, [plain, secure, admin], &of_sip, &dir, stage)?, None)
         }
         Subject::Prosody => (prosody(plain, secure, &dir, stage)?, None),
+        Subject::Kamailio | Subject::KamailioMemory => (kamailio(subject, sip, &dir)?, None),
     };
     let (log, kept) = (dir.join("output.log"), dir.join("salted.txt"));
     let child =
         spawn(&stage.cores, &command, &log).map_err(|e| format!("{}: {e}", subject.name()))?;
     let cores = stage.cores.clone();
-    let mut running =
-        Running { child, cores, command, log, plain, tls: secure, counters, kept, metrics };
-    wait_for(if tls { secure } else { plain }, &mut running.child)
-        .map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
-    if subject.is_bare() {
+    let ends_itself = subject.is_sip();
+    let mut running = Running {
+        child,
+        cores,
+        command,
+        log,
+        plain,
+        tls: secure,
+        sip,
+        edge,
+        ends_itself,
+        counters,
+        kept,
+        metrics,
+    };
+    let stands = match (&running.counters, subject) {
+        // Its places are given in order, so nobody knocks.
+        (Some(counters), _) if stage.sip.is_some() => {
+            let counters = counters.clone();
+            wait_until(|| counters.exists(), &mut running.child)
+        }
+        _ if subject.is_sip() => wait_for(sip, &mut running.child),
+        _ => wait_for(if tls { secure } else { plain }, &mut running.child),
+    };
+    stands.map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
+    if subject.is_bare() && stage.sip.is_none() {
         // The knock was a connection too: it gets a partner, so that pairs begin at an even place.
         drop(TcpStream::connect(if tls { secure } else { plain }));
     }
@@ -228,6 +299,67 @@ fn bare(
     Ok((line, Some(counters)))
 }
 
+/// The relay of SIP's packets.
+fn pattern(
+    subject: Subject,
+    lines: SocketAddr,
+    owns: SocketAddr,
+    dir: &Path,
+    stage: &Stage,
+) -> Result<(Vec<String>, Option<PathBuf>), String> {
+    let (mut line, counters) = bare(subject, false, lines, dir, stage)?;
+    let Some(sip) = &stage.sip else { return Ok((line, counters)) };
+    let sizes: Vec<String> = sip.sizes.iter().map(ToString::to_string).collect();
+    line.extend(["--owns".into(), owns.to_string(), "--sizes".into(), sizes.join(",")]);
+    if sip.back {
+        line.push("--back".into());
+    }
+    Ok((line, counters))
+}
+
+impl Sip {
+    /// What Tandem is told of it.
+    fn tandem(&self, sip: SocketAddr, edge: SocketAddr) -> String {
+        let Self { profile, rate, .. } = self;
+        format!(
+            "[[listen]]\naddress = \"{sip}\"\nparty = \"sip\"\nsecurity = \"tcp\"\n\
+             [[peer]]\npattern = \"edge.example\"\naction = \"allow\"\nprotocol = \"sip\"\n\
+             profile = \"{profile}\"\ntransport = \"tcp\"\ntargets = [\"{edge}\"]\nrate = {rate}\n"
+        )
+    }
+}
+
+/// Kamailio with the configuration that is checked in, and a fresh file.
+fn kamailio(subject: Subject, sip: SocketAddr, dir: &Path) -> Result<Vec<String>, String> {
+    const TABLES: &str = "/usr/share/kamailio/db_sqlite";
+    let file = dir.join("kamailio.db");
+    let mut tables = String::new();
+    for name in ["standard-create.sql", "presence-create.sql"] {
+        let path = Path::new(TABLES).join(name);
+        tables += &fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    let sql = dir.join("tables.sql");
+    write(&sql, &tables)?;
+    let made = Command::new("sqlite3")
+        .arg(&file)
+        .stdin(File::open(&sql).map_err(|e| e.to_string())?)
+        .status()
+        .map_err(|e| format!("sqlite3: {e}"))?;
+    if !made.success() {
+        return Err("sqlite3 did not make Kamailio's tables".to_owned());
+    }
+    let (mode, cache) = if subject == Subject::Kamailio { ("1", "1") } else { ("0", "2") };
+    let config = include_str!("../kamailio/kamailio.cfg")
+        .replace("@LISTEN@", &sip.to_string())
+        .replace("@DB@", &text(&file))
+        .replace("@MODE@", mode)
+        .replace("@CACHE@", cache);
+    let path = dir.join("kamailio.cfg");
+    write(&path, &config)?;
+    let line = ["kamailio", "-DD", "-E", "-m", "1024", "-M", "16", "-f"];
+    Ok(line.into_iter().map(str::to_owned).chain([text(&path)]).collect())
+}
+
 fn scripted(at: SocketAddr, stage: &Stage) -> Result<Vec<String>, String> {
     let own = std::env::current_exe().map_err(|e| e.to_string())?;
     let mut line = vec![text(&own), "scripted".into(), "--listen".into(), at.to_string()];
@@ -240,6 +372,7 @@ fn scripted(at: SocketAddr, stage: &Stage) -> Result<Vec<String>, String> {
 fn tandem(
     pump: &str,
     [plain, tls, admin]: [SocketAddr; 3],
+    of_sip: &str,
     dir: &Path,
     stage: &Stage,
 ) -> Result<Vec<String>, String> {
@@ -250,7 +383,7 @@ fn tandem(
          [[domain]]\nname = \"{DOMAIN}\"\ncertificate = \"{run}/cert.pem\"\nkey = \"{run}/key.pem\"\n\
          [[listen]]\naddress = \"{plain}\"\nparty = \"client\"\nsecurity = \"optional\"\n\
          [[listen]]\naddress = \"{tls}\"\nparty = \"client\"\nsecurity = \"direct\"\n\
-         [federation]\ndefault = \"deny\"\n\
+         {of_sip}[federation]\ndefault = \"deny\"\n\
          [admin]\nhttp = \"{admin}\"\nsocket = \"{state}/ctl.sock\"\n\
          [log]\nlevel = \"warn\"\n\
          [accounts]\nscram_iterations = 4096\n"
@@ -347,13 +480,18 @@ fn prosody_rosters(data: &Path, stage: &Stage) -> Result<(), String> {
 }
 
 fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), String> {
+    wait_until(|| TcpStream::connect(address).is_ok(), child)
+        .map_err(|e| format!("{e}, at {address}"))
+}
+
+fn wait_until(mut stands: impl FnMut() -> bool, child: &mut Child) -> Result<(), String> {
     let end = Instant::now() + PATIENCE;
-    while TcpStream::connect(address).is_err() {
+    while !stands() {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("ended with {status}"));
         }
         if Instant::now() > end {
-            return Err(format!("does not listen on {address}"));
+            return Err("does not listen".to_owned());
         }
         thread::sleep(Duration::from_millis(20));
     }
@@ -361,8 +499,8 @@ fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), String> {
 }
 
 /// A port that nobody listens on; another program may take it, and then the start fails.
-fn free_port() -> Result<SocketAddr, String> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
+fn free_port(on: &str) -> Result<SocketAddr, String> {
+    std::net::TcpListener::bind((on, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|e| e.to_string())
 }

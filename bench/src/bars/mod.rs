@@ -10,13 +10,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::servers::{self, Stage, Subject};
+use crate::servers::{self, Sip, Stage, Subject};
 use crate::{index, scan};
 
 mod memory;
+mod restart;
 mod rounds;
 
 use rounds::{Case, Spread, Work, verdict};
+
+/// SIP watchers of each user.
+const WATCHERS_EACH: usize = 10;
+/// PARTNER has so many times fewer dialogs.
+const PARTNER_SHARE: usize = 5;
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -54,6 +60,12 @@ pub(crate) struct Bars {
     /// V12-COLD: users, each of whom logs in once a round.
     #[arg(long, default_value_t = 8000)]
     cold_users: usize,
+    /// V8, RESTART: dialogs of SIP watchers, ten of each user; PARTNER has a fifth of them each way.
+    #[arg(long, default_value_t = 10_000)]
+    dialogs: usize,
+    /// PARTNER: requests a second where it is paced.
+    #[arg(long, default_value_t = 100)]
+    rate: u32,
     /// V9: how many idle clients.
     #[arg(long, value_delimiter = ',', default_value = "1000,8000")]
     idle: Vec<usize>,
@@ -86,6 +98,17 @@ enum Bar {
     V5,
     /// Memory of an idle connection.
     V9,
+    /// A text of a SIP partner's to a client with acknowledgements, and its answer.
+    V7,
+    /// A client's text to a SIP partner, and its answer.
+    #[value(name = "V7-BACK")]
+    V7Back,
+    /// SIP watchers refresh in their dialogs, durable.
+    V8,
+    /// The server crashes under SIP watchers.
+    Restart,
+    /// A SIP partner restarts.
+    Partner,
     /// Strict scan and address.
     V10,
     /// Login storm over TLS 1.3, users in the server's memory.
@@ -119,6 +142,7 @@ impl Bars {
             presentities: 0,
             managed: false,
             octets: 0,
+            sip: None,
         };
         let done = self.bars.iter().try_for_each(|&bar| self.measure(bar, &stage));
         if done.is_err() {
@@ -131,7 +155,8 @@ impl Bars {
     fn measure(&self, bar: Bar, stage: &Stage) -> Result<(), String> {
         const BARE: &[Subject] = &[Subject::BareEpoll, Subject::BareUring];
         let chat = Work::Chat { managed: false, by_lot: false };
-        let case = Case { bar, work: chat, tls: false, limit: 1.25, bases: BARE };
+        let case = Case { bar, work: chat, tls: false, limit: 1.25, bases: BARE, beside: &[] };
+        let sip = |profile| Sip { profile, rate: 0, back: false, sizes: [0; 4] };
         let mut stage = Stage { bar: bar.name(), users: self.users(bar), ..stage.clone() };
         let case = match bar {
             Bar::V1 => case,
@@ -163,6 +188,26 @@ impl Bars {
                 let work = Work::Logins { cold: bar == Bar::V12Cold };
                 Case { work, tls: true, limit: 1.3, bases: &[Subject::Scripted], ..case }
             }
+            Bar::V7 | Bar::V7Back => {
+                let back = bar == Bar::V7Back;
+                stage.managed = true;
+                stage.sip = Some(Sip { back, ..sip("lync") });
+                Case { work: Work::Sessions { back }, limit: 1.6, ..case }
+            }
+            Bar::V8 => {
+                stage.sip = Some(sip("jabber"));
+                let beside: &[Subject] = &[Subject::KamailioMemory];
+                let bases: &[Subject] = &[Subject::Kamailio];
+                Case { work: Work::Refresh, limit: 1.0 / 5.0, bases, beside, ..case }
+            }
+            Bar::Restart => {
+                stage.sip = Some(sip("lync"));
+                return self.keep(bar, &self.restart(&stage)?);
+            }
+            Bar::Partner => {
+                stage.sip = Some(sip("lync"));
+                return self.keep(bar, &self.partner(&stage)?);
+            }
             Bar::V9 => return self.keep(bar, &self.idle_memory(&stage)?),
             Bar::V10 => return self.keep(bar, &self.scan()?),
         };
@@ -175,8 +220,15 @@ impl Bars {
             Bar::V4 | Bar::V4Burst | Bar::V5 => self.presentities + self.watchers,
             Bar::V9 => self.idle.iter().copied().max().unwrap_or(0),
             Bar::V12Cold => self.cold_users,
+            Bar::V8 | Bar::Restart => self.dialogs() / WATCHERS_EACH,
+            Bar::Partner => self.dialogs() / WATCHERS_EACH / PARTNER_SHARE,
             _ => self.clients,
         }
+    }
+
+    /// Dialogs of SIP watchers.
+    fn dialogs(&self) -> usize {
+        if self.quick { self.dialogs.min(1_000) } else { self.dialogs }
     }
 
     fn rounds(&self) -> usize {

@@ -33,6 +33,20 @@ pub(super) enum Work {
         /// Each once, on a server that was just started.
         cold: bool,
     },
+    /// Sessions of instant messages across SIP.
+    Sessions {
+        /// From the clients to the edge.
+        back: bool,
+    },
+    /// SUBSCRIBE and NOTIFY in dialogs that stand.
+    Refresh,
+}
+
+impl Work {
+    /// Whether SIP is spoken: what one round leaves in a server is in the way of the next.
+    fn is_sip(self) -> bool {
+        matches!(self, Self::Sessions { .. } | Self::Refresh)
+    }
 }
 
 /// One bar with its denominators.
@@ -43,6 +57,8 @@ pub(super) struct Case<'a> {
     pub tls: bool,
     pub limit: f64,
     pub bases: &'a [Subject],
+    /// Whom to divide by too, without a verdict.
+    pub beside: &'a [Subject],
 }
 
 /// The middle and the ends of some rounds.
@@ -72,7 +88,8 @@ impl Bars {
     /// CPU per message of all subjects over that of the cheaper denominator.
     pub(super) fn interleave(&self, case: Case<'_>, stage: &Stage) -> Result<Value, String> {
         let bases = case.bases;
-        let subjects: Vec<Subject> = bases.iter().chain(&self.subjects).copied().collect();
+        let others = case.beside.iter().chain(&self.subjects);
+        let subjects: Vec<Subject> = bases.iter().chain(others).copied().collect();
         let mut running: Vec<Option<Running>> = subjects.iter().map(|_| None).collect();
         let mut rows: Vec<Vec<Value>> = subjects.iter().map(|_| Vec::new()).collect();
         let mut stage = stage.clone();
@@ -90,9 +107,12 @@ impl Bars {
                     if stage.octets == 0 {
                         stage.octets = octets(&row);
                     }
+                    if let Some(sip) = stage.sip.as_mut().filter(|it| it.sizes == [0; 4]) {
+                        sip.sizes = sizes(&row);
+                    }
                     rows[at].push(row);
                 }
-                if subject.is_bare() {
+                if subject.is_bare() || case.work.is_sip() {
                     running[at] = None;
                 }
             }
@@ -106,17 +126,25 @@ impl Bars {
         let told = match case.work {
             Work::Logins { cold: true } => format!("; {KEY_TYPE}, cold store"),
             Work::Logins { cold: false } => format!("; {KEY_TYPE}, warm store"),
-            Work::Chat { .. } | Work::Presence { .. } => String::new(),
+            _ => String::new(),
         };
-        for at in bases.len()..subjects.len() {
+        let ours = bases.len() + case.beside.len();
+        for at in ours..subjects.len() {
             let each = |row: &Value| number(row, "/server/cpu_ns_per_message");
             let pairs = rows[at].iter().zip(&rows[base]);
             let ratio = Spread::of(pairs.map(|(a, b)| each(a) / each(b)).collect());
-            let valid = is_valid(&rows[at]) && is_valid(&rows[base]);
+            // What is durable waits for its disk and not for work: there only the account counts.
+            let waits = case.work == Work::Refresh;
+            let valid = [at, base].into_iter().all(|it| is_valid(&rows[it], waits));
             let verdict = verdict(ratio.median <= case.limit, valid);
             let (bar, limit) = (case.bar.name(), case.limit);
             let (name, base) = (subjects[at].name(), subjects[base].name());
             say(&format!("{bar} {ratio} bar {limit:.2} {verdict} ({name} / {base}{told})"))?;
+            for beside in bases.len()..ours {
+                let pairs = rows[at].iter().zip(&rows[beside]);
+                let ratio = Spread::of(pairs.map(|(a, b)| each(a) / each(b)).collect());
+                say(&format!("  {ratio} beside it ({name} / {})", subjects[beside].name()))?;
+            }
         }
         let named = subjects.iter().zip(rows).map(|(s, r)| (s.name().to_owned(), json!(r)));
         Ok(Value::Object(named.collect()))
@@ -177,6 +205,9 @@ impl Bars {
             (Work::Presence { .. }, true) => "raw-fanout",
             (Work::Presence { .. }, false) => "fanout",
             (Work::Logins { .. }, _) => "logins",
+            (Work::Sessions { .. }, true) => "sip-raw",
+            (Work::Sessions { .. }, false) => "sip-chat",
+            (Work::Refresh, _) => "sip-watch",
         };
         let mut command = self.generator(what, case, subject, on)?;
         let (mut warmup, mut window) = if self.quick { ("0.5", "3") } else { ("2", "10") };
@@ -199,6 +230,21 @@ impl Bars {
                 }
                 if subject.is_bare() && stage.octets > 0 {
                     command.args(["--bytes", &stage.octets.to_string()]);
+                }
+            }
+            Work::Sessions { back } => {
+                if back {
+                    command.arg("--back");
+                }
+                if let Some(sip) = stage.sip.as_ref().filter(|_| subject.is_bare()) {
+                    let sizes: Vec<String> = sip.sizes.iter().map(ToString::to_string).collect();
+                    command.args(["--sizes", &sizes.join(",")]);
+                }
+            }
+            Work::Refresh => {
+                command.args(["--dialogs", &self.dialogs().to_string()]);
+                if subject.is_sip() {
+                    command.arg("--published");
                 }
             }
             Work::Logins { cold } => {
@@ -240,6 +286,9 @@ impl Bars {
         let mut command = Command::new(beside("tandem-loadgen")?);
         command.arg(what);
         place(&mut command, subject, case.tls, on, self.users(case.bar));
+        if case.work.is_sip() {
+            place_edge(&mut command, on);
+        }
         if let Work::Logins { .. } = case.work {
             // The scripted server has users too: it takes everybody.
             if subject.is_bare() {
@@ -262,7 +311,12 @@ pub(super) fn place(on: &mut Command, subject: Subject, tls: bool, at: &Running,
     }
 }
 
-fn result_of(mut command: Command) -> Result<Value, String> {
+/// Tells it where SIP is spoken.
+pub(super) fn place_edge(on: &mut Command, at: &Running) {
+    on.args(["--edge", &at.edge.to_string(), "--sip", &at.sip.to_string()]);
+}
+
+pub(super) fn result_of(mut command: Command) -> Result<Value, String> {
     let done = command.stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
     serde_json::from_slice(&done.stdout).map_err(|_| "the load generator gave no result".to_owned())
 }
@@ -273,20 +327,26 @@ fn octets(row: &Value) -> usize {
     of("/octets_each").or_else(|| of("/octets_in_each")).unwrap_or(0.0).round() as usize
 }
 
+/// What the four packets of a message were.
+fn sizes(row: &Value) -> [usize; 4] {
+    let of = |at: &str| number(row, at).round() as usize;
+    ["/sizes/request", "/sizes/pass", "/sizes/ack", "/sizes/answer"].map(of)
+}
+
 fn cost(rows: &[Value]) -> Spread {
     Spread::of(rows.iter().map(|r| number(r, "/server/cpu_ns_per_message")).collect())
 }
 
-fn number(row: &Value, at: &str) -> f64 {
+pub(super) fn number(row: &Value, at: &str) -> f64 {
     row.pointer(at).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
 /// A closed-loop round counts if the server never waited for work and nothing went wrong. Its
 /// busiest thread wanted the core all the time, or its threads together had it.
-fn is_valid(rows: &[Value]) -> bool {
+fn is_valid(rows: &[Value], may_wait: bool) -> bool {
     rows.iter().all(|r| {
         let share = number(r, "/server/wanted_core").max(number(r, "/server/busy_all_threads"));
-        share >= BUSY_MIN && r["sound"] == json!(true)
+        (may_wait || share >= BUSY_MIN) && r["sound"] == json!(true)
     })
 }
 

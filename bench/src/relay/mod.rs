@@ -1,6 +1,6 @@
 //! The bare relay: passes bytes between paired connections unread. What it costs is the physical
 //! limit on this machine, and the denominator of the bars. As a fan-out sender it passes what comes
-//! from a few on to all others instead.
+//! from a few on to all others instead, and as the relay of a pattern it gives back the packets of SIP.
 //!
 //! Connections are paired in the order of accept, 2k with 2k+1, so that a client needs no word to
 //! say whom it wants. One thread on one core; plain, or with rustls that decrypts, encrypts and
@@ -21,7 +21,12 @@ use tandem_loadgen::sys;
 mod epoll;
 mod fan_epoll;
 mod fan_uring;
+mod pattern;
+mod pattern_epoll;
+mod pattern_uring;
 mod uring;
+
+use pattern::{Pattern, Sizes};
 
 /// Turns between two writings of the counters, so that they cost nothing.
 const TURNS_PER_WRITE: u64 = 64;
@@ -48,6 +53,16 @@ pub(crate) struct Relay {
     /// bytes of a connection make it a sender and go nowhere. Plain only.
     #[arg(long, conflicts_with = "tls")]
     fan_out: bool,
+    /// The packets of SIP messages instead: octets of what asks, is passed on, acknowledges and answers.
+    /// Lines of many sessions come here, own connections of each to `--owns`. Plain only.
+    #[arg(long, value_delimiter = ',', requires = "owns", conflicts_with_all = ["tls", "fan_out"])]
+    sizes: Vec<usize>,
+    /// Where own connections come.
+    #[arg(long)]
+    owns: Option<SocketAddr>,
+    /// The own connections ask.
+    #[arg(long)]
+    back: bool,
     /// The core to stay on.
     #[arg(long)]
     core: Option<usize>,
@@ -67,9 +82,17 @@ impl Relay {
         }
         sys::raise_descriptors()?;
         let listener = sys::listen(self.listen)?;
+        let owns = self.owns.map(sys::listen).transpose()?;
         let tls = self.tls.as_deref().map(tls_config).transpose()?;
         let file = self.counters.as_ref().map(File::create).transpose()?;
         let counters = Counters { file, turns: 0, messages: 0 };
+        if let (Some(owns), Some(sizes)) = (owns, Sizes::of(&self.sizes)) {
+            let pattern = Pattern::new(sizes, self.back);
+            return match self.engine {
+                Engine::Epoll => pattern_epoll::run(&listener, &owns, pattern, counters),
+                Engine::Uring => pattern_uring::run(&listener, &owns, pattern, counters),
+            };
+        }
         match self.engine {
             Engine::Epoll if self.fan_out => fan_epoll::run(&listener, counters),
             Engine::Uring if self.fan_out => fan_uring::run(&listener, counters),

@@ -35,7 +35,7 @@ pub struct Dialog {
     pub heard: u32,
     /// The edge's Contact, `<...>`.
     pub contact: String,
-    /// In the top Via.
+    /// The top Via, up to the middle of its branch.
     pub via: String,
 }
 
@@ -44,14 +44,15 @@ impl Dialog {
     pub fn begin(number: usize, generation: u32, from: &str, to: &str, edge: SocketAddr) -> Self {
         let name = from.split('@').next().unwrap_or_default();
         Self {
-            call: format!("tl{number:08x}g{generation:04x}@{DOMAIN}"),
+            call: format!("tl{number:08x}g{generation:04x}@r{}.{DOMAIN}", std::process::id()),
             local: format!("\"{name}\"<sip:{from}>"),
             remote: format!("<sip:{to}>"),
             local_tag: format!("e{number:08x}"),
             target: format!("sip:{to}"),
             cseq: FIRST - 1,
             contact: format!("<sip:{name}@{edge};transport=tcp>"),
-            via: format!("SIP/2.0/TCP {edge}"),
+            // Of this process: another one's may still be known to the server.
+            via: format!("SIP/2.0/TCP {edge};branch=z9hG4bK{:x}", std::process::id()),
             ..Self::default()
         }
     }
@@ -92,7 +93,7 @@ impl Dialog {
         // Writing to a string does not fail.
         let _ = write!(
             head,
-            "Via: {};branch=z9hG4bK{}.{cseq:010}{}\r\nMax-Forwards: 70\r\nFrom: {};tag={}\r\n\
+            "Via: {}.{}.{cseq:010}{}\r\nMax-Forwards: 70\r\nFrom: {};tag={}\r\n\
              To: {}{tag}{}\r\nCall-ID: {}\r\nCSeq: {cseq:010} {method}\r\n{more}",
             self.via,
             self.call.split('@').next().unwrap_or_default(),

@@ -20,6 +20,8 @@ use crate::population::{EVENTS, Population};
 use crate::sys::Event;
 
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a relay may take to accept the last connection.
+const SETTLING: Duration = Duration::from_millis(200);
 
 /// Octets of each of the four packets.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +112,8 @@ pub fn run(population: Population, plan: &Plan) -> Result<Value, String> {
     for _ in 0..plan.lines.max(1) {
         it.edge.dial(plan.sip, &it.population.epoll).map_err(fault)?;
     }
+    // The relay takes connections of two listeners: those of the edge come after all others.
+    std::thread::sleep(SETTLING);
     for index in 0..it.sessions.len() {
         it.send(index).map_err(fault)?;
     }

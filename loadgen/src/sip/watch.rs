@@ -78,7 +78,8 @@ pub fn establish(stage: &mut Stage, at_once: usize) -> Result<(), String> {
     let mut before = 0;
     let there = |stage: &Stage| stage.watchers.iter().filter(|it| it.seen == Seen::Open).count();
     let mut open = 0;
-    while open < stage.watchers.len() {
+    let waits = |stage: &Stage| stage.watchers.iter().any(|it| it.asked || it.waits);
+    while open < stage.watchers.len() || waits(stage) {
         let answered = stage.counts.pairs as usize + stage.counts.refused as usize;
         while begun < stage.watchers.len() && begun < answered.max(open) + at_once {
             stage.subscribe(begun).map_err(|e| e.to_string())?;
