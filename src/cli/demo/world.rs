@@ -116,7 +116,7 @@ impl Place {
              [[listen]]\naddress = \"{peer}\"\nparty = \"peer\"\n\n\
              [[listen]]\naddress = \"{sip}\"\nparty = \"sip\"\n\n\
              [federation]\ndefault = \"allow\"\nnameserver = \"{nameserver}\"\nprivate_addresses = true\n\n\
-             [[peer]]\npattern = \"contoso.example\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\n\n\
+             [[peer]]\npattern = \"contoso.example\"\naction = \"allow\"\nprotocol = \"sip\"\nprivate_addresses = true\nrate = 200\n\n\
              [admin]\nhttp = \"{admin}\"\nsocket = \"ctl.sock\"\n\n\
              [trust]\nca_bundle = \"ca.pem\"\n"
         )
