@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::rounds::{number, place, place_edge, result_of, verdict};
 use super::{Bar, Bars, PARTNER_SHARE, beside, say};
-use crate::servers::{self, Running, Sip, Stage, Subject};
+use crate::servers::{self, Running, Stage, Subject};
+use crate::sip::Sip;
 
 /// From the moment a user is known again, or known to be away, until all his watchers are told.
 const TOLD_SECONDS: f64 = 5.0;
