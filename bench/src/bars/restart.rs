@@ -83,8 +83,8 @@ impl Bars {
                 row["subject"] = json!(subject.name());
                 let paced = if rate == 0 { "unpaced".into() } else { format!("{rate} a second") };
                 say(&format!(
-                    "PARTNER {:.2} s until {} of ours saw the truth, {:.2} s until {} of theirs did ({}, {paced}; {} of \
-                     {} and {} of {} did; peak {} SUBSCRIBEs a second; {} wrong, {} refused)",
+                    "PARTNER {:.2} s until {} of ours saw the truth, {:.2} s until {} of theirs did ({}, \
+                     {paced}; {} of {} and {} of {} did; peak {} SUBSCRIBEs a second; {} wrong, {} refused)",
                     number(&row, "/outbound_last_s"),
                     row["outbound"],
                     number(&row, "/inbound_last_s"),
