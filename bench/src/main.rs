@@ -12,6 +12,7 @@ mod relay;
 mod scan;
 mod scripted;
 mod servers;
+mod sip;
 #[cfg(test)]
 mod tests;
 

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sip::{self, Sip};
+
 /// The domain of all users.
 pub(crate) const DOMAIN: &str = "load.example";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -89,19 +91,6 @@ pub(crate) struct Stage {
     pub octets: usize,
     /// What is needed where SIP is spoken.
     pub sip: Option<Sip>,
-}
-
-/// The SIP part of a stage.
-#[derive(Clone, Debug)]
-pub(crate) struct Sip {
-    /// The profile of the partner's domain.
-    pub profile: &'static str,
-    /// New requests a second to it; 0: as many as there are.
-    pub rate: u32,
-    /// Whether messages go from clients to the edge.
-    pub back: bool,
-    /// Octets of the four packets of a message, for the relay.
-    pub sizes: [usize; 4],
 }
 
 /// A server that takes connections.
@@ -201,11 +190,11 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
     }
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let (plain, secure) = (free_port("127.0.0.1")?, free_port("127.0.0.1")?);
-    let (sip, edge) = (free_port("127.0.0.1")?, free_port("127.0.0.5")?);
+    let (at, edge) = (free_port("127.0.0.1")?, free_port("127.0.0.5")?);
     let mut metrics = None;
     let (command, counters) = match subject {
         Subject::BareEpoll | Subject::BareUring if stage.sip.is_some() => {
-            pattern(subject, sip, plain, &dir, stage)?
+            sip::pattern(subject, at, plain, &dir, stage)?
         }
         Subject::BareEpoll | Subject::BareUring => {
             let port = if tls { secure } else { plain };
@@ -216,11 +205,11 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
             let pump = if subject == Subject::TandemRing { "ring" } else { "epoll" };
             let admin = free_port("127.0.0.1")?;
             metrics = Some(admin);
-            let of_sip = stage.sip.as_ref().map_or_else(String::new, |it| it.tandem(sip, edge));
+            let of_sip = stage.sip.as_ref().map_or_else(String::new, |it| it.tandem(at, edge));
             (tandem(pump, [plain, secure, admin], &of_sip, &dir, stage)?, None)
         }
         Subject::Prosody => (prosody(plain, secure, &dir, stage)?, None),
-        Subject::Kamailio | Subject::KamailioMemory => (kamailio(subject, sip, &dir)?, None),
+        Subject::Kamailio | Subject::KamailioMemory => (sip::kamailio(subject, at, &dir)?, None),
     };
     let (log, kept) = (dir.join("output.log"), dir.join("salted.txt"));
     let child =
@@ -234,7 +223,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         log,
         plain,
         tls: secure,
-        sip,
+        sip: at,
         edge,
         ends_itself,
         counters,
@@ -247,7 +236,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
             let counters = counters.clone();
             wait_until(|| counters.exists(), &mut running.child)
         }
-        _ if subject.is_sip() => wait_for(sip, &mut running.child),
+        _ if subject.is_sip() => wait_for(at, &mut running.child),
         _ => wait_for(if tls { secure } else { plain }, &mut running.child),
     };
     stands.map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
@@ -278,7 +267,7 @@ fn pinned(cores: &str, line: &[String]) -> Command {
     command
 }
 
-fn bare(
+pub(crate) fn bare(
     subject: Subject,
     tls: bool,
     port: SocketAddr,
@@ -297,67 +286,6 @@ fn bare(
         line.push("--fan-out".into());
     }
     Ok((line, Some(counters)))
-}
-
-/// The relay of SIP's packets.
-fn pattern(
-    subject: Subject,
-    lines: SocketAddr,
-    owns: SocketAddr,
-    dir: &Path,
-    stage: &Stage,
-) -> Result<(Vec<String>, Option<PathBuf>), String> {
-    let (mut line, counters) = bare(subject, false, lines, dir, stage)?;
-    let Some(sip) = &stage.sip else { return Ok((line, counters)) };
-    let sizes: Vec<String> = sip.sizes.iter().map(ToString::to_string).collect();
-    line.extend(["--owns".into(), owns.to_string(), "--sizes".into(), sizes.join(",")]);
-    if sip.back {
-        line.push("--back".into());
-    }
-    Ok((line, counters))
-}
-
-impl Sip {
-    /// What Tandem is told of it.
-    fn tandem(&self, sip: SocketAddr, edge: SocketAddr) -> String {
-        let Self { profile, rate, .. } = self;
-        format!(
-            "[[listen]]\naddress = \"{sip}\"\nparty = \"sip\"\nsecurity = \"tcp\"\n\
-             [[peer]]\npattern = \"edge.example\"\naction = \"allow\"\nprotocol = \"sip\"\n\
-             profile = \"{profile}\"\ntransport = \"tcp\"\ntargets = [\"{edge}\"]\nrate = {rate}\n"
-        )
-    }
-}
-
-/// Kamailio with the configuration that is checked in, and a fresh file.
-fn kamailio(subject: Subject, sip: SocketAddr, dir: &Path) -> Result<Vec<String>, String> {
-    const TABLES: &str = "/usr/share/kamailio/db_sqlite";
-    let file = dir.join("kamailio.db");
-    let mut tables = String::new();
-    for name in ["standard-create.sql", "presence-create.sql"] {
-        let path = Path::new(TABLES).join(name);
-        tables += &fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-    }
-    let sql = dir.join("tables.sql");
-    write(&sql, &tables)?;
-    let made = Command::new("sqlite3")
-        .arg(&file)
-        .stdin(File::open(&sql).map_err(|e| e.to_string())?)
-        .status()
-        .map_err(|e| format!("sqlite3: {e}"))?;
-    if !made.success() {
-        return Err("sqlite3 did not make Kamailio's tables".to_owned());
-    }
-    let (mode, cache) = if subject == Subject::Kamailio { ("1", "1") } else { ("0", "2") };
-    let config = include_str!("../kamailio/kamailio.cfg")
-        .replace("@LISTEN@", &sip.to_string())
-        .replace("@DB@", &text(&file))
-        .replace("@MODE@", mode)
-        .replace("@CACHE@", cache);
-    let path = dir.join("kamailio.cfg");
-    write(&path, &config)?;
-    let line = ["kamailio", "-DD", "-E", "-m", "1024", "-M", "16", "-f"];
-    Ok(line.into_iter().map(str::to_owned).chain([text(&path)]).collect())
 }
 
 fn scripted(at: SocketAddr, stage: &Stage) -> Result<Vec<String>, String> {
@@ -505,10 +433,10 @@ fn free_port(on: &str) -> Result<SocketAddr, String> {
         .map_err(|e| e.to_string())
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
+pub(crate) fn write(path: &Path, text: &str) -> Result<(), String> {
     fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tandem_loadgen::login::After;
 use tandem_loadgen::measure::Watched;
 use tandem_loadgen::population::{Names, Population, Tls, Wanted};
+use tandem_loadgen::sip::raw;
 use tandem_loadgen::{fanout, logins};
 
 use crate::{Command, Line, servers};
@@ -65,6 +66,43 @@ fn a_bare_sender_gives_every_watcher_every_change_once() {
             assert_eq!(result["account"]["delivered"], result["account"]["expected"]);
             assert!(result["account"]["changes"].as_u64() > Some(2), "{engine}: {result}");
         }
+    }
+}
+
+#[test]
+fn the_relay_of_sip_packets_gives_each_session_its_own_in_either_direction() {
+    for (engine, back) in [("epoll", false), ("uring", false), ("epoll", true), ("uring", true)] {
+        let free = || TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+        let (lines, owns) = (free(), free());
+        let dir = tempfile::tempdir().unwrap();
+        let counters = dir.path().join("counters");
+        let (at, to) = (lines.to_string(), owns.to_string());
+        let head = ["tandem-bench", "bare-relay", "--engine", engine, "--listen", &at];
+        let rest = ["--owns", &to, "--sizes", "850,410,34,310", "--counters", path(&counters)];
+        let back_too: &[&str] = if back { &["--back"] } else { &[] };
+        let Command::BareRelay(relay) =
+            Line::parse_from(head.iter().chain(&rest).chain(back_too)).command
+        else {
+            unreachable!("that is the relay's line")
+        };
+        std::thread::spawn(move || relay.run().unwrap());
+        while !counters.exists() {
+            std::thread::yield_now();
+        }
+        let plan = raw::Plan {
+            edge: "127.0.0.1:0".parse().unwrap(),
+            sip: lines,
+            lines: 2,
+            back,
+            sizes: raw::Sizes { request: 850, pass: 410, ack: 34, answer: 310 },
+            warmup: Duration::ZERO,
+            window: Duration::from_millis(100),
+            watched: Watched::default(),
+        };
+        let population = Population::open(&wanted(owns, 23, None)).unwrap();
+        let result = raw::run(population, &plan).unwrap();
+        assert_eq!(result["sound"], json!(true), "{engine}: {result}");
+        assert!(result["account"]["done"].as_u64() > Some(23), "{engine}: {result}");
     }
 }
 

@@ -12,7 +12,9 @@ use tandem_loadgen::measure::Watched;
 use tandem_loadgen::population::{Names, Population, Tls, Wanted};
 use tandem_loadgen::run::{self, Plan};
 use tandem_loadgen::sasl::Mechanism;
-use tandem_loadgen::{fanout, logins, rosters, sip, sys};
+use tandem_loadgen::{fanout, logins, rosters, sys};
+
+mod line_sip;
 
 /// Loads XMPP servers, plays their SIP partners, and accounts for every message.
 #[derive(Parser)]
@@ -39,13 +41,13 @@ enum Command {
     /// Logins over and over.
     Logins(Box<Logins>),
     /// Sessions of instant messages between an edge of SIP and clients.
-    SipChat(Box<SipChat>),
+    SipChat(Box<line_sip::SipChat>),
     /// The same packets through a relay, without SIP and XMPP.
-    SipRaw(Box<SipRaw>),
+    SipRaw(Box<line_sip::SipRaw>),
     /// An edge that watches users and refreshes, or holds its dialogs over restarts.
-    SipWatch(Box<SipWatch>),
+    SipWatch(Box<line_sip::SipWatch>),
     /// A partner that restarts.
-    SipPartner(Box<SipPartner>),
+    SipPartner(Box<line_sip::SipPartner>),
     /// Prints the users of a run, one `name password` a line, to provision them beforehand.
     Users {
         /// How many.
@@ -231,98 +233,6 @@ struct Logins {
     window: Window,
 }
 
-#[derive(Args)]
-struct EdgeArgs {
-    /// Where the edge listens and dials from.
-    #[arg(long)]
-    edge: SocketAddr,
-    /// The server's SIP listener, plain TCP.
-    #[arg(long)]
-    sip: SocketAddr,
-    /// Connections that the edge opens.
-    #[arg(long, default_value_t = 1)]
-    lines: usize,
-}
-
-#[derive(Args)]
-struct SipChat {
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    edge: EdgeArgs,
-    /// From the clients to the edge.
-    #[arg(long)]
-    back: bool,
-    /// Octets of a text.
-    #[arg(long, default_value_t = 150)]
-    bytes: usize,
-    #[command(flatten)]
-    window: Window,
-}
-
-#[derive(Args)]
-struct SipRaw {
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    edge: EdgeArgs,
-    /// From the clients to the edge.
-    #[arg(long)]
-    back: bool,
-    /// Octets of what asks, is passed on, acknowledges and answers.
-    #[arg(long, value_delimiter = ',', required = true)]
-    sizes: Vec<usize>,
-    #[command(flatten)]
-    window: Window,
-}
-
-#[derive(Args)]
-struct Watching {
-    #[command(flatten)]
-    place: Place,
-    #[command(flatten)]
-    who: Who,
-    #[command(flatten)]
-    edge: EdgeArgs,
-    /// Dialogs of the edge, over all users in turn.
-    #[arg(long, default_value_t = 10_000)]
-    dialogs: usize,
-    /// SUBSCRIBEs on their way.
-    #[arg(long, default_value_t = 256)]
-    in_flight: usize,
-    #[command(flatten)]
-    window: Window,
-}
-
-#[derive(Args)]
-struct SipWatch {
-    #[command(flatten)]
-    watching: Watching,
-    /// Users are published by SIP and are no clients.
-    #[arg(long)]
-    published: bool,
-    /// Keep the dialogs; each line of standard input (`back`, `away`) is a restart that happened.
-    #[arg(long)]
-    hold: bool,
-}
-
-#[derive(Args)]
-struct SipPartner {
-    #[command(flatten)]
-    watching: Watching,
-    /// Contacts that each client watches.
-    #[arg(long, default_value_t = 10)]
-    contacts: usize,
-    /// Seconds that the partner is away.
-    #[arg(long, default_value_t = 5.0)]
-    away: f64,
-    /// Seconds that both sides may take to see the truth again.
-    #[arg(long, default_value_t = 300.0)]
-    patience: f64,
-}
-
 #[derive(Clone, Copy, ValueEnum)]
 enum TlsArg {
     None,
@@ -395,19 +305,10 @@ fn work(command: Command) -> Result<ExitCode, String> {
             };
             tell(&logins::run(&wanted(&logins.place, Some(&logins.who))?, &plan)?)
         }
-        Command::SipChat(it) => sip_chat(&it),
-        Command::SipRaw(it) => sip_raw(&it),
-        Command::SipWatch(it) => sip_watch(&it),
-        Command::SipPartner(it) => {
-            pin(it.watching.place.core)?;
-            let restart = sip::partner::Restart {
-                contacts: it.contacts,
-                away: Duration::from_secs_f64(it.away),
-                patience: Duration::from_secs_f64(it.patience),
-            };
-            let population = Population::open(&there(&it.watching)?)?;
-            tell(&sip::partner::run(&it.watching.plan(false)?, &restart, population)?)
-        }
+        Command::SipChat(it) => it.run(),
+        Command::SipRaw(it) => it.run(),
+        Command::SipWatch(it) => it.run(),
+        Command::SipPartner(it) => it.run(),
         Command::Users { count, domain, prefix, password } => {
             let at = domain.map_or_else(String::new, |d| format!("@{d}"));
             let mut out = io::BufWriter::new(io::stdout());
@@ -417,88 +318,6 @@ fn work(command: Command) -> Result<ExitCode, String> {
             out.flush().map_err(fault)?;
             Ok(ExitCode::SUCCESS)
         }
-    }
-}
-
-fn sip_chat(it: &SipChat) -> Result<ExitCode, String> {
-    pin(it.place.core)?;
-    let mut wanted = wanted(&it.place, Some(&it.who))?;
-    wanted.after = After { roster: false, presence: true, managed: true };
-    let plan = sip::chat::Plan {
-        edge: it.edge.edge,
-        sip: it.edge.sip()?,
-        lines: it.edge.lines,
-        back: it.back,
-        bytes: it.bytes,
-        warmup: Duration::from_secs_f64(it.window.warmup),
-        window: Duration::from_secs_f64(it.window.window),
-        watched: it.window.watched(),
-    };
-    tell(&sip::chat::run(Population::open(&wanted)?, &plan)?)
-}
-
-fn sip_raw(it: &SipRaw) -> Result<ExitCode, String> {
-    pin(it.place.core)?;
-    let &[request, pass, ack, answer] = it.sizes.as_slice() else {
-        return Err("--sizes wants four".to_owned());
-    };
-    let plan = sip::raw::Plan {
-        edge: it.edge.edge,
-        sip: it.edge.sip()?,
-        lines: it.edge.lines,
-        back: it.back,
-        sizes: sip::raw::Sizes { request, pass, ack, answer },
-        warmup: Duration::from_secs_f64(it.window.warmup),
-        window: Duration::from_secs_f64(it.window.window),
-        watched: it.window.watched(),
-    };
-    tell(&sip::raw::run(Population::open(&wanted(&it.place, None)?)?, &plan)?)
-}
-
-fn sip_watch(it: &SipWatch) -> Result<ExitCode, String> {
-    pin(it.watching.place.core)?;
-    let mut wanted = there(&it.watching)?;
-    if it.published {
-        wanted.count = 0;
-    }
-    let plan = it.watching.plan(it.published)?;
-    let stage = sip::watch::begin(&plan, Population::open(&wanted)?)?;
-    if it.hold {
-        return sip::watch::hold(&wanted, stage).map(|()| ExitCode::SUCCESS);
-    }
-    tell(&sip::watch::refresh(&plan, stage)?)
-}
-
-/// Clients that are there and have asked for their rosters, so that they hear of requests.
-fn there(it: &Watching) -> Result<Wanted, String> {
-    let mut wanted = wanted(&it.place, Some(&it.who))?;
-    wanted.after = After { roster: true, presence: true, managed: false };
-    Ok(wanted)
-}
-
-impl EdgeArgs {
-    fn sip(&self) -> Result<SocketAddr, String> {
-        match [self.edge, self.sip].into_iter().find(|it| !it.ip().is_loopback()) {
-            Some(other) => Err(format!("{other} is not on this host: only loopback is loaded")),
-            None => Ok(self.sip),
-        }
-    }
-}
-
-impl Watching {
-    fn plan(&self, published: bool) -> Result<sip::watch::Plan, String> {
-        Ok(sip::watch::Plan {
-            edge: self.edge.edge,
-            sip: self.edge.sip()?,
-            lines: self.edge.lines,
-            dialogs: self.dialogs,
-            in_flight: self.in_flight,
-            published: published.then(|| self.who.domain.clone()),
-            users: self.place.clients,
-            warmup: Duration::from_secs_f64(self.window.warmup),
-            window: Duration::from_secs_f64(self.window.window),
-            watched: self.window.watched(),
-        })
     }
 }
 

@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::servers::{self, Sip, Stage, Subject};
+use crate::servers::{self, Stage, Subject};
+use crate::sip::Sip;
 use crate::{index, scan};
 
 mod memory;

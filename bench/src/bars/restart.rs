@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 use super::rounds::{number, place, place_edge, result_of, verdict};
 use super::{Bar, Bars, PARTNER_SHARE, beside, say};
-use crate::servers::{self, Running, Sip, Stage, Subject};
+use crate::servers::{self, Running, Stage, Subject};
+use crate::sip::Sip;
 
 /// From the moment a user is known again, or known to be away, until all his watchers are told.
 const TOLD_SECONDS: f64 = 5.0;
@@ -82,8 +83,8 @@ impl Bars {
                 row["subject"] = json!(subject.name());
                 let paced = if rate == 0 { "unpaced".into() } else { format!("{rate} a second") };
                 say(&format!(
-                    "PARTNER {:.2} s until {} of ours saw the truth, {:.2} s until {} of theirs did ({}, {paced}; {} of \
-                     {} and {} of {} did; peak {} SUBSCRIBEs a second; {} wrong, {} refused)",
+                    "PARTNER {:.2} s until {} of ours saw the truth, {:.2} s until {} of theirs did ({}, \
+                     {paced}; {} of {} and {} of {} did; peak {} SUBSCRIBEs a second; {} wrong, {} refused)",
                     number(&row, "/outbound_last_s"),
                     row["outbound"],
                     number(&row, "/inbound_last_s"),

@@ -210,6 +210,34 @@ impl Bars {
             (Work::Refresh, _) => "sip-watch",
         };
         let mut command = self.generator(what, case, subject, on)?;
+        let (warmup, window) = self.describe_work(&mut command, case, subject, on, stage);
+        command.args(["--warmup", warmup, "--window", window, "--server-core", "0"]);
+        command.args(["--server-pid", &on.pid().to_string()]);
+        if let Some(counters) = &on.counters {
+            command.arg("--server-counters").arg(counters);
+        }
+        let before = on.turns();
+        let mut row = result_of(command).map_err(|e| format!("{}: {e}", subject.name()))?;
+        if let (Some(before), Some(after)) = (before, on.turns()) {
+            // Over the whole run, logins included: a little below what the window had.
+            let turns = (after.1 - before.1).max(1.0);
+            row["server"]["messages_per_turn"] = json!((after.0 - before.0) / turns);
+        }
+        if let Work::Logins { .. } = case.work {
+            row["key"] = json!(KEY_TYPE);
+        }
+        Ok(row)
+    }
+
+    /// Tells the load generator what to do; returns the seconds before the window and in it.
+    fn describe_work(
+        &self,
+        command: &mut Command,
+        case: Case<'_>,
+        subject: Subject,
+        on: &Running,
+        stage: &Stage,
+    ) -> (&'static str, &'static str) {
         let (mut warmup, mut window) = if self.quick { ("0.5", "3") } else { ("2", "10") };
         match case.work {
             Work::Chat { managed, by_lot } => {
@@ -257,22 +285,7 @@ impl Bars {
                 }
             }
         }
-        command.args(["--warmup", warmup, "--window", window, "--server-core", "0"]);
-        command.args(["--server-pid", &on.pid().to_string()]);
-        if let Some(counters) = &on.counters {
-            command.arg("--server-counters").arg(counters);
-        }
-        let before = on.turns();
-        let mut row = result_of(command).map_err(|e| format!("{}: {e}", subject.name()))?;
-        if let (Some(before), Some(after)) = (before, on.turns()) {
-            // Over the whole run, logins included: a little below what the window had.
-            let turns = (after.1 - before.1).max(1.0);
-            row["server"]["messages_per_turn"] = json!((after.0 - before.0) / turns);
-        }
-        if let Work::Logins { .. } = case.work {
-            row["key"] = json!(KEY_TYPE);
-        }
-        Ok(row)
+        (warmup, window)
     }
 
     /// The load generator for one kind of work, told where to go.

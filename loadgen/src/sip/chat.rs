@@ -12,15 +12,16 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::dialog::{DOMAIN, Dialog, FIRST};
+use super::dialog::{Dialog, FIRST};
 use super::edge::{self, EDGE, Edge};
+use super::session::{self, AGENT, Session};
 use super::text::{Frame, Reader};
-use crate::account::{Account, Arrival, Window};
+use crate::account::{Account, Arrival};
 use crate::mark::{self, Mark};
 use crate::measure::{Reading, Watched};
 use crate::population::{EVENTS, Population};
 use crate::reader::{self, Managed as Element};
-use crate::sm::{self, Managed};
+use crate::sm;
 use crate::sys::Event;
 
 /// INVITEs on their way at one time.
@@ -48,30 +49,6 @@ pub struct Plan {
     pub window: Duration,
     /// The server.
     pub watched: Watched,
-}
-
-/// One end of a session at either side.
-struct Session {
-    dialog: Dialog,
-    line: usize,
-    template: Vec<u8>,
-    places: Places,
-    /// Messages of the side that talks.
-    sent: u32,
-    at_ns: u64,
-    window: Window,
-    managed: Managed,
-    held: Vec<u8>,
-    dirty: bool,
-    stands: bool,
-}
-
-/// Where a template is patched.
-#[derive(Clone, Copy, Debug, Default)]
-struct Places {
-    branch: usize,
-    cseq: usize,
-    mark: usize,
 }
 
 /// Octets that went over each hop.
@@ -112,7 +89,7 @@ struct Traffic<'a> {
 /// Runs the traffic with clients that are logged in and gives the result.
 pub fn run(population: Population, plan: &Plan) -> Result<Value, String> {
     let fault = |e: io::Error| e.to_string();
-    let sessions = sessions(&population, plan);
+    let sessions = session::all(&population, plan);
     let mut it = Traffic {
         plan,
         edge: Edge::new(plan.edge),
@@ -155,81 +132,6 @@ pub fn run(population: Population, plan: &Plan) -> Result<Value, String> {
         it.turn(Duration::from_millis(10))?;
     }
     Ok(it.result(&before, &after, &latency, octets, has))
-}
-
-fn sessions(population: &Population, plan: &Plan) -> Vec<Session> {
-    let session = |(index, client): (usize, &crate::population::Client)| {
-        let bare = client.jid.split('/').next().unwrap_or_default();
-        let from = format!("e{index}@{DOMAIN}");
-        let mut dialog = Dialog::begin(index, 0, &from, bare, plan.edge);
-        dialog.local.push_str(";epid=787f6c813e");
-        dialog.contact = format!("<sip:{from};opaque=user:epid:xann_exEHxCV3{index:08x};gruu>");
-        Session {
-            dialog,
-            line: index % plan.lines.max(1),
-            template: Vec::new(),
-            places: Places::default(),
-            sent: 0,
-            at_ns: 0,
-            window: Window::default(),
-            managed: Managed::default(),
-            held: client.early.clone(),
-            dirty: false,
-            stands: false,
-        }
-    };
-    population.clients.iter().enumerate().map(session).collect()
-}
-
-/// What a client of Microsoft's says in each request of a session.
-const AGENT: &str = "User-Agent: UCCAPI/15.0.4420.1017 OC/15.0.4420.1017 (Microsoft Lync)\r\n";
-
-impl Session {
-    fn invite(&mut self) -> String {
-        let name = self.dialog.local.split(['"', ' ']).nth(1).unwrap_or("e").to_owned();
-        let sdp = format!(
-            "v=0\r\no=- 0 0 IN IP4 198.51.100.77\r\ns=session\r\nc=IN IP4 198.51.100.77\r\n\
-             t=0 0\r\nm=message 5060 sip sip:{name}@{DOMAIN}\r\na=accept-types:text/plain \
-             multipart/alternative image/gif text/rtf text/html\r\n"
-        );
-        let more = format!(
-            "Record-Route: <sip:edge.{DOMAIN}:5061;transport=tcp;ms-fe=fe-07.corp.{DOMAIN};\
-             opaque=state:F:Ci.R81c40;lr;ms-route-sig=wdiiCdXzUYxmFe0Qvyd5mzPvJtQ>\r\n\
-             Contact: {}\r\n{AGENT}Supported: ms-early-media, ms-delayed-accept\r\n\
-             Allow: INVITE, BYE, ACK, CANCEL, INFO, MESSAGE, UPDATE, REFER\r\n\
-             Content-Type: application/sdp\r\n",
-            self.dialog.contact
-        );
-        self.dialog.request("INVITE", &more, &sdp)
-    }
-
-    /// The session stands: what the edge says from now on differs only in numbers and mark.
-    fn write_sip(&mut self, bytes: usize) {
-        let pad = bytes.saturating_sub(mark::LEN);
-        let text = format!("{}{}", " ".repeat(mark::LEN), "x".repeat(pad));
-        let more = format!(
-            "Contact: {}\r\n{AGENT}Supported: timer\r\nContent-Type: text/plain; charset=UTF-8;\
-             msgr=WAAtAE0ATQBTAC0ASQBNAC0ARgBvAHIAbQBhAHQAOgAgAEYATgA9AE0AUwAlADIAMABTAGgA\r\n",
-            self.dialog.contact
-        );
-        let request = self.dialog.text("MESSAGE", FIRST, &more, &text);
-        let number = format!("{FIRST:010}");
-        self.places = Places {
-            branch: request.find(&format!(".{number}M")).unwrap_or(0) + 1,
-            cseq: request.find(&format!("\r\nCSeq: {number}")).unwrap_or(0) + 8,
-            mark: request.len() - text.len(),
-        };
-        self.template = request.into_bytes();
-    }
-
-    fn write_xmpp(&mut self, bytes: usize) {
-        let to = format!("{}@{DOMAIN}", self.dialog.local.split('"').nth(1).unwrap_or("e"));
-        let head = format!("<message to='{to}' type='chat' id='tl'><body>");
-        let pad = bytes.saturating_sub(mark::LEN);
-        let text = format!("{head}{}{}</body></message>", " ".repeat(mark::LEN), "x".repeat(pad));
-        self.places = Places { mark: head.len(), ..Places::default() };
-        self.template = text.into_bytes();
-    }
 }
 
 impl Traffic<'_> {
@@ -280,10 +182,7 @@ impl Traffic<'_> {
         it.at_ns = self.now_ns;
         self.account.sent += 1;
         if !self.plan.back {
-            // Behind the INVITE.
-            let number = FIRST + it.sent;
-            decimal(number, &mut it.template[it.places.branch..it.places.branch + 10]);
-            decimal(number, &mut it.template[it.places.cseq..it.places.cseq + 10]);
+            it.number();
             self.octets.sip_out += it.template.len() as u64;
             return self.edge.queue(it.line, &it.template);
         }
@@ -545,13 +444,5 @@ impl Traffic<'_> {
             "latency_us": { "p50": us(0.5), "p99": us(0.99), "max": latency.max() as f64 / 1e3 },
             "generator": span.generator, "server": span.server,
         })
-    }
-}
-
-/// Ten digits.
-fn decimal(mut value: u32, out: &mut [u8]) {
-    for byte in out.iter_mut().rev() {
-        *byte = b'0' + (value % 10) as u8;
-        value /= 10;
     }
 }

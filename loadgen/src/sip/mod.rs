@@ -5,10 +5,12 @@
 //! and trusts what it was told. Does **not** speak TLS or UDP, and repeats nothing: TCP loses nothing.
 
 pub mod chat;
+mod contact;
 pub mod dialog;
 pub mod edge;
 pub mod partner;
 pub mod raw;
+mod session;
 pub mod stage;
 pub mod text;
 pub mod watch;

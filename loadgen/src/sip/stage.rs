@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem::find;
 
+use super::contact::{Contact, routes};
 use super::dialog::{DOMAIN, Dialog};
 use super::edge::{self, EDGE, Edge};
-use super::text::{Frame, Reader, request, uri_in};
+use super::text::{Frame, Reader, uri_in};
 use crate::population::{EVENTS, Population};
 use crate::rosters::{attribute, tags};
 use crate::sys::Event;
@@ -49,17 +50,6 @@ pub struct Watcher {
     pub asked: bool,
     /// No NOTIFY came since.
     pub waits: bool,
-}
-
-/// A user of the edge's whom one of the server's watches.
-#[derive(Debug)]
-struct Contact {
-    from: String,
-    to: String,
-    target: String,
-    route: Vec<String>,
-    cseq: u32,
-    call: String,
 }
 
 /// One client's reading.
@@ -413,20 +403,11 @@ impl Stage {
             self.counts.asked_unknown += 1;
             return self.answer(line, frame, "481 Subscription Does Not Exist", "");
         }
-        let target = uri_in(frame.header("Contact")).to_owned();
         if known {
             self.counts.asked_again += 1;
         } else {
             self.counts.asked_new += 1;
-            let route = frame.headers("Record-Route").map(String::from_utf8_lossy);
-            let contact = Contact {
-                from: format!("{};tag=edge", frame.header("To")),
-                to: frame.header("From").to_owned(),
-                target,
-                route: route.map(|it| it.into_owned()).collect(),
-                cseq: 0,
-                call: call.clone(),
-            };
+            let contact = Contact::of(frame, &call);
             self.contacts.insert(call.clone(), contact);
         }
         let name = uri_in(frame.header("To")).trim_start_matches("sip:").to_owned();
@@ -447,11 +428,6 @@ impl Stage {
     }
 }
 
-fn routes(frame: &Frame<'_>) -> String {
-    let routes = frame.headers("Record-Route").map(String::from_utf8_lossy);
-    routes.map(|it| format!("Record-Route: {it}\r\n")).collect()
-}
-
 fn seen(frame: &Frame<'_>) -> Seen {
     let state = frame.header("Subscription-State");
     if state.starts_with("pending") {
@@ -464,51 +440,6 @@ fn seen(frame: &Frame<'_>) -> Seen {
         return Seen::Open;
     }
     if frame.body.is_empty() { Seen::Unknown } else { Seen::Closed }
-}
-
-/// A document of an edge's: there, and busy or not.
-pub fn document(entity: &str, busy: bool) -> String {
-    let activity = "<ep:activities><ep:activity>busy</ep:activity></ep:activities>";
-    format!(
-        "<?xml version=\"1.0\"?>\r\n<presence xmlns=\"urn:ietf:params:xml:ns:pidf\" \
-         xmlns:ep=\"urn:ietf:params:xml:ns:pidf:status:rpid-status\" entity=\"sip:{entity}\">\
-         <tuple id=\"0\"><status><basic>open</basic>{}</status></tuple></presence>",
-        if busy { activity } else { "" }
-    )
-}
-
-impl Contact {
-    fn notify(&mut self, name: &str, at: SocketAddr, busy: bool, ends: bool) -> String {
-        self.cseq += 1;
-        let (state, body) = if ends {
-            ("terminated;reason=timeout", String::new())
-        } else {
-            ("active;expires=3600", document(name, busy))
-        };
-        let route: String = self.route.iter().map(|it| format!("Route: {it}\r\n")).collect();
-        let typed = if ends { "" } else { "Content-Type: application/pidf+xml\r\n" };
-        let user = name.split('@').next().unwrap_or_default();
-        let head = format!(
-            "{route}Via: SIP/2.0/TCP {at};branch=z9hG4bKn{:x}.{}\r\nMax-Forwards: 70\r\n\
-             From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} NOTIFY\r\n\
-             Contact: <sip:{user}@{at};transport=tcp>\r\nEvent: presence\r\n\
-             Subscription-State: {state}\r\n{typed}",
-            crc(&self.call),
-            self.cseq,
-            self.from,
-            self.to,
-            self.call,
-            self.cseq,
-        );
-        request("NOTIFY", &self.target, &head, &body)
-    }
-}
-
-/// Makes a branch of a Call-ID.
-fn crc(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 impl End {

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::contact::document;
 use super::dialog::DOMAIN;
-use super::stage::{Counts, Seen, Stage, document};
+use super::stage::{Counts, Seen, Stage};
 use super::text::request;
 use crate::measure::Watched;
 use crate::population::{Population, Wanted};
