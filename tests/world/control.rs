@@ -46,6 +46,7 @@ impl Control {
     }
 
     /// The answer and when it comes.
+    #[expect(clippy::too_many_lines, reason = "one arm per question")]
     pub(crate) fn ask(
         &mut self,
         now: Moment,

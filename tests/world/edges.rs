@@ -262,6 +262,7 @@ impl Stage {
     }
 
     /// One edge's deed.
+    #[expect(clippy::too_many_lines, reason = "one arm per word of the language")]
     pub(crate) fn edge_deed(&mut self, edge: &mut Edge, deed: &[&str], block: &str) -> Done {
         let world = &mut self.world;
         let block = xml::fill(block, &self.captures);

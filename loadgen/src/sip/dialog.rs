@@ -88,10 +88,10 @@ impl Dialog {
         let mut head = String::with_capacity(1024);
         let tag = if self.remote_tag.is_empty() { "" } else { ";tag=" };
         for route in &self.route {
-            let _ = write!(head, "Route: {route}\r\n");
+            write!(head, "Route: {route}\r\n").ok();
         }
         // Writing to a string does not fail.
-        let _ = write!(
+        write!(
             head,
             "Via: {}.{}.{cseq:010}{}\r\nMax-Forwards: 70\r\nFrom: {};tag={}\r\n\
              To: {}{tag}{}\r\nCall-ID: {}\r\nCSeq: {cseq:010} {method}\r\n{more}",
@@ -103,7 +103,8 @@ impl Dialog {
             self.remote,
             self.remote_tag,
             self.call,
-        );
+        )
+        .ok();
         request(method, &self.target, &head, body)
     }
 
