@@ -27,7 +27,7 @@ INSIDE = "TANDEM_INTEROP_INSIDE"
 # The files with scenarios, in the order in which they are played.
 MODULES = ("local", "federation", "hostile", "operators", "home_roster", "home_presence", "home_messages",
            "home_privacy", "home_services", "home_federation", "sip_control", "sip_flows", "sip_kamailio", "sip_haproxy",
-           "sip_torture", "sip_errors", "sip_ends", "terminal", "forged", "resume", "kill")
+           "sip_torture", "sip_errors", "sip_ends", "sip_reload", "terminal", "forged", "resume", "kill")
 
 
 def arguments():

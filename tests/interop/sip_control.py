@@ -67,13 +67,13 @@ async def sipp_alone(world):
     Kamailio.of(world)
     Stunnel.of(world)
     async with lines(Datagrams.to(K, 5060, "127.0.0.24")) as (line,):
-        ada = Agent("ada", "k.example", line)
-        await ada.registers()
-        await ada.publishes(document(ada.uri, "open", "away"))
+        eda = Agent("eda", "k.example", line)
+        await eda.registers()
+        await eda.publishes(document(eda.uri, "open", "away"))
         for address, carrier, remote in (("127.0.0.15", "tcp", f"{K}:5060"), ("127.0.0.15", "udp", f"{K}:5060"),
                                          ("127.0.0.16", "tcp", "127.0.0.16:5060")):
-            sipp = Sipp(world, "control", f"{carrier}.s.example", "ada", address, 0, carrier, remote)
-            await ada.hears("MESSAGE", lambda it: b"hello" in it.body)
+            sipp = Sipp(world, "control", f"{carrier}.s.example", "eda", address, 0, carrier, remote)
+            await eda.hears("MESSAGE", lambda it: b"hello" in it.body)
             await until_async("SIPp to end", lambda: sipp.ended() is not None)
             sipp.verdict()
 
