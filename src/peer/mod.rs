@@ -1,11 +1,12 @@
 //! Other domains, each seen as one party: what waits for them and how far the way to them is.
 //!
-//! [`Ways`] are the ways of one shard, one per pair of domains, ours and theirs. A [`Way`] has a
+//! [`Ways`] are the ways of one shard to XMPP domains, one per pair of domains, ours and theirs. A [`Way`] has a
 //! bounded queue with deadlines and the state of its set-up; [`Talk`] is what may follow what on the
 //! stream that the set-up makes; [`method`] says how it shows who we are. All of it only decides:
 //! connections, octets and questions are the engine's. [`sip_identity`] says for whom a SIP peer may
-//! speak; [`proxy`] is the header of balancers in front of us. Several connections per pair and the
-//! sharing of ways between domains are **not** here yet.
+//! speak; [`proxy`] is the header of balancers in front of us. The ways of SIP are the engine's
+//! (`shard/sip`): they have several connections and serve several domains, which those here do
+//! **not** yet.
 
 pub mod proxy;
 pub mod sip_identity;

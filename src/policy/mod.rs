@@ -3,7 +3,7 @@
 //! Asked before DNS and before any user data. Rules by exact domain, by subdomain pattern or by
 //! `*`; the most specific wins and file order never matters. Sub- and parent domains are separate
 //! domains: nothing matches by suffix unless a rule says so.
-//! What a rule says about SIP is in [`SipRule`].
+//! A foreign domain speaks XMPP or, by a rule of its own, SIP ([`SipRule`]): one at a time.
 //! Does **not** yet know groups of users.
 
 use std::net::SocketAddr;

@@ -4,7 +4,8 @@
 //! [`kernel::Kernel`] it is given. `net` gives it a real one, the simulated world a scripted one.
 //! Read `step.rs` first: it is one turn. From there: `client.rs` is a client until it has a
 //! resource, `bound.rs` its stanzas, `deliver.rs` the way to a local user, `ways.rs` the
-//! ways to other domains, `peer_out.rs` and `peer_in.rs` the streams to and from them.
+//! ways to other XMPP domains, `peer_out.rs` and `peer_in.rs` the streams to and from them; `sip`
+//! is all of it for domains that speak SIP.
 
 mod account;
 mod availability;

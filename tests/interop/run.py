@@ -6,6 +6,9 @@
     tests/interop/run.py chat login          only scenarios whose names contain one of the words
     tests/interop/run.py --list              their names
 
+The files `sip_*` play partners of SIP: SIPp, stunnel, Kamailio, HAProxy and wires of our own; who is who is told in
+`sip_stage.py`.
+
 Prints `ok name`, `skipped name: why` or `FAILED name: why` with the ends of both servers' logs, and a count at the end.
 """
 

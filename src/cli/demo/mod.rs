@@ -1,4 +1,4 @@
-//! `tandem demo`: two domains in conversation, with no set-up and no root.
+//! `tandem demo`: two domains and a SIP partner in conversation, with no set-up and no root.
 //!
 //! Two switches in processes of their own, a name server, a certificate authority, four users, and a
 //! SIP partner with one more, all on loopback and in a folder that goes away. With `--once` each step is verified and the

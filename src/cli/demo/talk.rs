@@ -1,4 +1,4 @@
-//! What the four say, and what each of them must see.
+//! What the four say over XMPP, and what each of them must see; `across.rs` is about SIP.
 
 use crate::cli::demo::client::{Client, Login, Trouble};
 use crate::cli::demo::element::Element;
