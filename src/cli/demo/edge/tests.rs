@@ -180,3 +180,15 @@ fn a_certificate_for_another_name_gets_a_bare_504() {
     let quiet = here.none(Duration::from_millis(20), |_| true);
     assert!(quiet.is_ok());
 }
+
+/// What a visitor of the demo finds at the far end.
+#[test]
+fn texts_are_answered_when_nobody_plays() {
+    let (here, there) = pair(true);
+    thread::spawn(move || crate::cli::demo::across::answer_texts(&there));
+    let call = held(here.invite("zoe", "bob@fabrikam.example"));
+    assert_eq!(held(here.answer(call)).status, 200);
+    held(here.message(call.dialog, "anybody?"));
+    let back = held(here.next_in(call.dialog, "MESSAGE"));
+    assert_eq!(back.text(), "Zoe here, behind SIP. You said: anybody?");
+}
