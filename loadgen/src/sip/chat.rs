@@ -239,9 +239,8 @@ impl Traffic<'_> {
     /// A client has something to read; true if it may have more.
     fn take(&mut self, index: usize) -> Result<bool, String> {
         let client = &mut self.population.clients[index];
-        let bytes = match client.link.read(&mut self.raw, &mut self.clear) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) | Err(_) => return Err(format!("the server closed on {}", client.jid)),
+        let Ok(Some(bytes)) = client.link.read(&mut self.raw, &mut self.clear) else {
+            return Err(format!("the server closed on {}", client.jid));
         };
         self.octets.xmpp_in += bytes.len() as u64;
         let it = &mut self.sessions[index];

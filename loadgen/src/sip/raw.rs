@@ -189,9 +189,8 @@ impl Traffic<'_> {
     /// What comes on a client's own connection.
     fn take(&mut self, index: usize) -> Result<bool, String> {
         let client = &mut self.population.clients[index];
-        let bytes = match client.link.read(&mut self.raw, &mut self.clear) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) | Err(_) => return Err("the relay closed".to_owned()),
+        let Ok(Some(bytes)) = client.link.read(&mut self.raw, &mut self.clear) else {
+            return Err("the relay closed".to_owned());
         };
         let more = client.link.may_have_more;
         let it = &mut self.sessions[index];
