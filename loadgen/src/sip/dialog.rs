@@ -2,7 +2,6 @@
 //!
 //! CSeq begins at a number of ten digits, so that templates keep their length.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use super::text::{Frame, request, uri_in};
@@ -85,15 +84,10 @@ impl Dialog {
 
     /// A request with that number.
     pub fn text(&self, method: &str, cseq: u32, more: &str, body: &str) -> String {
-        let mut head = String::with_capacity(1024);
         let tag = if self.remote_tag.is_empty() { "" } else { ";tag=" };
-        for route in &self.route {
-            write!(head, "Route: {route}\r\n").ok();
-        }
-        // Writing to a string does not fail.
-        write!(
-            head,
-            "Via: {}.{}.{cseq:010}{}\r\nMax-Forwards: 70\r\nFrom: {};tag={}\r\n\
+        let routes: String = self.route.iter().map(|it| format!("Route: {it}\r\n")).collect();
+        let head = format!(
+            "{routes}Via: {}.{}.{cseq:010}{}\r\nMax-Forwards: 70\r\nFrom: {};tag={}\r\n\
              To: {}{tag}{}\r\nCall-ID: {}\r\nCSeq: {cseq:010} {method}\r\n{more}",
             self.via,
             self.call.split('@').next().unwrap_or_default(),
@@ -103,8 +97,7 @@ impl Dialog {
             self.remote,
             self.remote_tag,
             self.call,
-        )
-        .ok();
+        );
         request(method, &self.target, &head, body)
     }
 

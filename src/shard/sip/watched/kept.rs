@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::address::Address;
-use crate::gateway::watched::State;
+use crate::gateway::watched::{State, Tell};
 use crate::home::dialogs::{DialogChange, DialogKind, DialogRow};
 use crate::limits::RESTORE_AGAIN_AFTER;
 use crate::shard::Shard;
@@ -68,6 +68,7 @@ impl Shard {
             self.counters.sip.watched_unrestored += 1;
             return self.keep_later(DialogChange::Remove(row.key.clone()));
         };
+        let user = watching.user.clone();
         let Some(key) = self.sip.watched.insert(watching) else { return };
         if !self.dialog_enter(row.key.clone(), DialogOf::Watched(key)) {
             self.sip.watched.remove(key);
@@ -76,6 +77,10 @@ impl Shard {
         self.counters.sip.watched_restored += 1;
         self.watched_reserve(key);
         self.watched_arm(key);
+        // His client may have come back before the page with this dialog.
+        if self.home.resources(user.bare()).iter().any(|it| it.available.is_some()) {
+            self.watched_tell(key, Tell::Paced);
+        }
     }
 
     /// The next numbers are kept, and used when they are.
