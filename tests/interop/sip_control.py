@@ -1,15 +1,14 @@
 """The control of the SIP part: what its programs do with each other, without Tandem. These pass, or a failure with
 Tandem means nothing."""
 
-from resident import together  # noqa: F401 (slixmpp's loop policy is set there)
+import asyncio
+import contextlib
+
 from scenarios import body, scenario
-from sip_stage import Kamailio, Sipp, Stunnel, until
+from sip_stage import Kamailio, Sipp, Stunnel
 from sip_ua import Agent, Datagrams, Stream, Watch, document, expect
 from stage import Failed
 from wire import client_context
-
-import asyncio
-import contextlib
 
 K = Kamailio.address
 
@@ -88,4 +87,4 @@ async def until_async(what, condition, seconds=30):
         await asyncio.sleep(0.02)
 
 
-__all__ = ["lines", "until", "until_async"]
+__all__ = ["lines", "until_async"]

@@ -55,7 +55,7 @@ security = "{security}"
     rules += rule("kt.example", standard + 'transport = "tcp"\ntargets = ["127.0.0.14:5060"]')
     rules += rule("h.example", standard + 'identity = "rfc5922"')
     rules += rule("o.example", standard + 'identity = "fixed"\nnames = ["sip.o.example"]\n'
-                  f'targets = ["sip.o.example:5063"]')
+                  'targets = ["sip.o.example:5063"]')
     rules += rule("w.example", f'transport = "tcp"\ntargets = ["{TCP_WIRE}:5060"]')
     rules += rule("v.example", f'transport = "udp"\ntargets = ["{UDP_WIRE}:5060"]')
     return listeners + rules
