@@ -35,6 +35,7 @@ counters! {
     watched_unrestored: "tandem_sip_watched_unrestored_total",
     requests_home: "tandem_sip_requests_total",
     dialogs_full: "tandem_sip_dialogs_full_total",
+    dialog_foreign: "tandem_sip_dialog_foreign_total",
     dialog_unknown: "tandem_sip_dialog_unknown_total",
     user_unknown: "tandem_sip_user_unknown_total",
     restoring_full: "tandem_sip_restoring_full_total",

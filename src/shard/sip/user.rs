@@ -87,6 +87,14 @@ impl Shard {
         if of.is_none() && self.sip.restoring {
             return self.wait_for_dialogs(txn, far, request.frame());
         }
+        // To know a dialog's tags is not to be in it: the connection must speak for its contact.
+        if of.is_some_and(|of| self.dialog_far(of).is_some_and(|it| it != far)) {
+            self.counters.sip.dialog_foreign += 1;
+            if method.is_answered() {
+                self.sip_refuse(txn, request, &Fault::new(481));
+            }
+            return;
+        }
         match (method, of) {
             // It may come before the answer that makes its dialog.
             (Method::Notify | Method::Benotify, None | Some(DialogOf::Watch(_))) => {
@@ -103,6 +111,15 @@ impl Shard {
                 self.sip_refuse(txn, request, &Fault::new(481));
             }
             (_, Some(_)) => self.sip_refuse(txn, request, &Fault::new(405)),
+        }
+    }
+
+    /// The domain of the contact whose dialog it is.
+    fn dialog_far(&self, of: DialogOf) -> Option<&str> {
+        match of {
+            DialogOf::Watched(key) => self.sip.watched.get(key).map(|it| it.watcher.domain()),
+            DialogOf::Watch(key) => self.sip.watches.all.get(key).map(|it| it.contact.domain()),
+            DialogOf::Session(key) => self.sip.im.contact(key).map(Address::domain),
         }
     }
 

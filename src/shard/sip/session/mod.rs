@@ -132,6 +132,11 @@ impl Im {
         }
     }
 
+    /// Whom that session is with.
+    pub(in crate::shard::sip) fn contact(&self, key: Key) -> Option<&Address> {
+        self.chats.get(key).map(|it| &it.contact)
+    }
+
     fn find(&self, user: AddressRef<'_>, contact: AddressRef<'_>) -> Option<Key> {
         self.pairs.get(pair(user, contact).as_str()).copied()
     }

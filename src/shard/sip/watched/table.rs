@@ -21,7 +21,7 @@ pub(in crate::shard::sip) struct Watching {
     /// Bare.
     pub(in crate::shard::sip) user: Address,
     /// Bare.
-    pub(super) watcher: Address,
+    pub(in crate::shard::sip) watcher: Address,
     pub(super) row: DialogKey,
     pub(super) dialog: Dialog,
     /// Its Event, with the id if it has one.
