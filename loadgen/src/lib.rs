@@ -12,6 +12,10 @@ pub mod rosters;
 pub mod run;
 pub mod sip;
 
+pub mod ledger;
+pub mod party;
+pub mod scenario;
+
 pub mod account;
 pub mod mark;
 pub mod measure;

@@ -1,0 +1,3 @@
+//! What a run shall do, as plain values.
+
+pub mod model;
