@@ -6,6 +6,9 @@
 //!
 //! Does **not** play federated XMPP peers yet.
 
+pub mod plot;
+pub mod report;
+
 pub mod fanout;
 pub mod logins;
 pub mod rosters;
