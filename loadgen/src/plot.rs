@@ -185,7 +185,7 @@ pub fn shown(value: f64, unit: Unit) -> String {
             .iter()
             .rev()
             .find(|(by, _)| value.abs() >= *by * 0.9995)
-            .or(steps.first())
+            .or_else(|| steps.first())
             .unwrap_or(&(1.0, ""));
         format!("{}{name}", digits(value / by))
     };
