@@ -8,6 +8,7 @@
 
 pub mod plot;
 pub mod report;
+pub mod view;
 
 pub mod fanout;
 pub mod logins;
