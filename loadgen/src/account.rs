@@ -22,6 +22,11 @@ pub enum Arrival {
 }
 
 impl Window {
+    /// The number that would come next in order.
+    pub fn next(&self) -> u32 {
+        self.next
+    }
+
     /// Takes the arrival of a sequence number.
     pub fn take(&mut self, seq: u32) -> Arrival {
         if seq >= self.next {

@@ -62,6 +62,10 @@ pub struct FlowAccount {
     /// From the time it was really sent.
     pub service: Times,
     windows: Vec<Window>,
+    /// Numbers given out, by pair.
+    given: Vec<u32>,
+    /// Gaps are states that a newer one replaced, not losses.
+    pub supersedes: bool,
 }
 
 /// One kind of step: connect, tls, login, invite, …
@@ -88,7 +92,18 @@ pub struct Ledger {
     pub receive_lag: Times,
     /// Whether samples of latency count (not in a warm-up).
     pub sampling: bool,
+    /// What was intended before this leaves no samples either.
+    pub sample_from_ns: u64,
+    /// The run's number: what another run's senders left behind is no part of this account.
+    pub run: u16,
+    /// Marks of other runs that came.
+    pub stale: u64,
+    /// In a closed loop: flows and pairs whose message came, or came back, so that the next may go.
+    pub returned: Option<Vec<(u16, u32)>>,
 }
+
+/// Octets of a mark's time that are time: 78 hours. Above them stands the run.
+const TIME_BITS: u32 = 48;
 
 impl Ledger {
     /// Empty, for so many flows of so many pairs each.
@@ -98,6 +113,8 @@ impl Ledger {
             latency: times(),
             service: times(),
             windows: vec![Window::default(); pairs],
+            given: vec![0; pairs],
+            supersedes: false,
         };
         Self {
             flows: pairs.iter().map(flow).collect(),
@@ -105,7 +122,36 @@ impl Ledger {
             lateness: times(),
             receive_lag: times(),
             sampling: true,
+            sample_from_ns: 0,
+            run: 0,
+            stale: 0,
+            returned: None,
         }
+    }
+
+    /// Takes counts and times out of `other` and leaves its own there; windows stay.
+    pub fn swap_interval(&mut self, other: &mut Self) {
+        for (mine, theirs) in self.flows.iter_mut().zip(&mut other.flows) {
+            std::mem::swap(&mut mine.counts, &mut theirs.counts);
+            std::mem::swap(&mut mine.latency, &mut theirs.latency);
+            std::mem::swap(&mut mine.service, &mut theirs.service);
+        }
+        std::mem::swap(&mut self.steps, &mut other.steps);
+        std::mem::swap(&mut self.lateness, &mut other.lateness);
+        std::mem::swap(&mut self.receive_lag, &mut other.receive_lag);
+        std::mem::swap(&mut self.stale, &mut other.stale);
+    }
+
+    /// The mark of the next text of that flow and pair. Whoever takes one sends it.
+    pub fn mark(&mut self, flow: u16, pair: u32, intended_ns: u64) -> Mark {
+        let given =
+            self.flows.get_mut(usize::from(flow)).and_then(|f| f.given.get_mut(pair as usize));
+        let seq = given.map_or(0, |given| {
+            *given += 1;
+            *given - 1
+        });
+        let at_ns = u64::from(self.run) << TIME_BITS | intended_ns & ((1 << TIME_BITS) - 1);
+        Mark { flow: Self::flow_of(flow, pair), seq, at_ns }
     }
 
     /// The number that stands in a mark.
@@ -126,35 +172,82 @@ impl Ledger {
 
     /// A text with a mark arrived where it should. `sent_ns` of zero: unknown, no service time.
     pub fn arrived(&mut self, mark: Mark, sent_ns: u64, now_ns: u64) {
+        self.arrived_at(mark, mark.flow & ((1 << PAIR_BITS) - 1), sent_ns, now_ns);
+    }
+
+    /// The same where one text has many receivers: `place` is the receiver's own window.
+    /// True if it had not come before.
+    pub fn arrived_at(&mut self, mark: Mark, place: u32, sent_ns: u64, now_ns: u64) -> bool {
         let (flow, pair) = (mark.flow >> PAIR_BITS, mark.flow & ((1 << PAIR_BITS) - 1));
-        let Some(it) = self.flows.get_mut(flow as usize) else { return };
-        let Some(window) = it.windows.get_mut(pair as usize) else {
+        if mark.at_ns >> TIME_BITS != u64::from(self.run) {
+            self.stale += 1;
+            return false;
+        }
+        let Some(it) = self.flows.get_mut(flow as usize) else { return false };
+        let Some(window) = it.windows.get_mut(place as usize) else {
             it.counts.corrupt += 1;
-            return;
+            return false;
         };
+        let (next, after) = (window.next(), u64::from(mark.seq) + 1);
         match window.take(mark.seq) {
-            Arrival::InOrder => it.counts.delivered += 1,
+            Arrival::InOrder => {
+                it.counts.delivered += 1;
+                if it.supersedes {
+                    it.counts.superseded += after - 1 - u64::from(next).min(after - 1);
+                }
+            }
             Arrival::Overtaken => {
                 it.counts.delivered += 1;
                 it.counts.reordered += 1;
+                it.counts.reordered_max =
+                    it.counts.reordered_max.max(u64::from(next).saturating_sub(after));
+                if it.supersedes {
+                    // Counted as replaced when the later one came, maybe in an earlier interval.
+                    it.counts.superseded = it.counts.superseded.wrapping_sub(1);
+                }
             }
             Arrival::Duplicate => {
                 it.counts.duplicated += 1;
-                return;
+                return false;
             }
         }
-        if self.sampling {
-            it.latency.saturating_record(now_ns.saturating_sub(mark.at_ns).max(1));
+        let intended_ns = mark.at_ns & ((1 << TIME_BITS) - 1);
+        if self.sampling && intended_ns >= self.sample_from_ns {
+            it.latency.saturating_record(now_ns.saturating_sub(intended_ns).max(1));
             if sent_ns > 0 {
                 it.service.saturating_record(now_ns.saturating_sub(sent_ns).max(1));
             }
+        }
+        if let Some(returned) = &mut self.returned {
+            returned.push((flow as u16, pair));
+        }
+        true
+    }
+
+    /// A text that carries this mark was tampered with, or came to somebody else.
+    pub fn corrupt(&mut self, flow: u16) {
+        if let Some(it) = self.flows.get_mut(usize::from(flow)) {
+            it.counts.corrupt += 1;
+        }
+    }
+
+    /// A text of a pair came back with this condition or status.
+    pub fn bounced_of(&mut self, flow: u16, pair: u32, condition: &str) {
+        self.bounced(flow, condition);
+        if let Some(returned) = &mut self.returned {
+            returned.push((flow, pair));
         }
     }
 
     /// A text of a flow came back with this condition or status.
     pub fn bounced(&mut self, flow: u16, condition: &str) {
         if let Some(it) = self.flows.get_mut(usize::from(flow)) {
-            *it.counts.bounced.entry(condition.to_owned()).or_default() += 1;
+            match it.counts.bounced.get_mut(condition) {
+                Some(count) => *count += 1,
+                None => {
+                    it.counts.bounced.insert(condition.to_owned(), 1);
+                }
+            }
         }
     }
 

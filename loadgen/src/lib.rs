@@ -16,7 +16,9 @@ pub mod rosters;
 pub mod run;
 pub mod sip;
 
+pub mod flows;
 pub mod ledger;
+pub mod pairs;
 pub mod party;
 pub mod scenario;
 

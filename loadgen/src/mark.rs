@@ -51,6 +51,25 @@ impl Mark {
     }
 }
 
+/// Octets of a mark and the time of its sending behind it, the closing blank included.
+pub const TEXT_MIN: usize = LEN + 17;
+
+/// Appends a text of `octets` (at least [`TEXT_MIN`]): mark, time of sending, blank, padding.
+pub fn put(mark: Mark, sent_ns: u64, octets: usize, out: &mut Vec<u8>) {
+    let mut head = [b' '; TEXT_MIN];
+    mark.write(&mut head);
+    hex(sent_ns, &mut head[LEN..LEN + 16]);
+    out.extend_from_slice(&head);
+    out.resize(out.len() + octets.saturating_sub(TEXT_MIN), b'x');
+}
+
+/// Reads what [`put`] wrote: the mark, and the time of sending, zero if there is none.
+pub fn take(text: &[u8]) -> Option<(Mark, u64)> {
+    let mark = Mark::read(text)?;
+    let sent_ns = text.get(LEN..LEN + 16).and_then(unhex).unwrap_or(0);
+    Some((mark, sent_ns))
+}
+
 fn hex(mut value: u64, out: &mut [u8]) {
     for byte in out.iter_mut().rev() {
         *byte = b"0123456789abcdef"[(value & 15) as usize];
@@ -74,6 +93,17 @@ fn unhex(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_has_its_size_and_both_times() {
+        let mark = Mark { flow: 1, seq: 2, at_ns: 3 };
+        let mut text = b"<body>".to_vec();
+        put(mark, 4, 100, &mut text);
+        assert_eq!(text.len(), 106);
+        assert_eq!(take(&text[6..]), Some((mark, 4)));
+        assert_eq!(take(&text[6..6 + LEN]), Some((mark, 0)));
+        assert_eq!(take(&text[..60]), None);
+    }
 
     #[test]
     fn a_mark_comes_back_and_a_changed_one_does_not() {

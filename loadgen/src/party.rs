@@ -4,13 +4,18 @@
 //! takes what it wants said, and does what it asks. So parties of all protocols run on one loop,
 //! and are tested without any.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::ledger::Ledger;
 
 /// What a party may do while it is called.
 pub struct Desk<'a> {
-    /// Nanoseconds since the run began, read once a turn.
+    /// Who is called, to be told to others of this thread.
+    pub me: PartyId,
+    /// The thread, 0 up to their number.
+    pub thread: usize,
+    /// Nanoseconds since the run began, read for each delivery and each few orders.
     pub now_ns: u64,
     /// What is to be said on this connection, in clear; the engine seals and sends it.
     pub out: &'a mut Vec<u8>,
@@ -34,8 +39,13 @@ pub enum Wish {
     Wake(u64),
     /// Another party of this thread shall hear an order at once.
     Tell(PartyId, Order),
-    /// A further connection is wanted: the population and user decide where and how.
+    /// A further connection of this population is wanted, on this thread: [`Cast::dial`] with this
+    /// number says where and how. It need not be below [`Cast::carriers`].
     Dial(usize),
+    /// So many of the octets said and not yet claimed so are one datagram to this address.
+    To(SocketAddr, usize),
+    /// This user has this address from now on (a full JID that a server gave); others send to it.
+    Known(usize, Arc<str>),
     /// The connection is to end, after what was said.
     Close,
     /// The step `name` failed for this reason; the engine counts it and closes.
@@ -89,6 +99,10 @@ pub trait Party: Send {
     }
     /// Octets in clear arrived, in any pieces; the party keeps what is not whole.
     fn received(&mut self, bytes: &[u8], desk: &mut Desk<'_>);
+    /// A datagram arrived, where the party stands on a socket for these.
+    fn datagram(&mut self, remote: SocketAddr, bytes: &[u8], desk: &mut Desk<'_>) {
+        let _ = (remote, bytes, desk);
+    }
     /// An order of the schedule; only after [`Wish::Ready`].
     fn order(&mut self, order: Order, desk: &mut Desk<'_>);
     /// A time it asked for has come.
@@ -99,4 +113,65 @@ pub trait Party: Send {
     fn gone(&mut self, orderly: bool, desk: &mut Desk<'_>) {
         let _ = (orderly, desk);
     }
+}
+
+/// Who speaks for a population, and over which connections. One is made for a run and shared by its
+/// threads; `flows::cast` chooses which.
+pub trait Cast: Send + Sync {
+    /// How many connections are dialled before the run's first stage. Number `n` is the business of
+    /// thread `n % threads`, all its life.
+    fn carriers(&self) -> usize;
+    /// The one that takes the orders for a user.
+    fn carrier_of(&self, user: usize) -> usize;
+    /// Where carrier (or further connection) `n` is dialled and who speaks on it; asked again for
+    /// each attempt.
+    fn dial(&self, n: usize) -> Call;
+    /// Where connections and datagrams are taken.
+    fn ears(&self) -> Vec<Ear> {
+        Vec::new()
+    }
+    /// A connection came in on an ear (its place in [`Self::ears`]); or, on one for datagrams, a
+    /// thread needs the party that answers there.
+    fn accepted(&self, ear: usize, remote: SocketAddr) -> Option<Box<dyn Party>> {
+        let _ = (ear, remote);
+        None
+    }
+    /// The address of a user, as others write it before it is known better.
+    fn address_of(&self, user: usize) -> Arc<str>;
+    /// How many octets a second a carrier reads; 0: all there is.
+    fn reads_per_s(&self, carrier: usize) -> u64 {
+        let _ = carrier;
+        0
+    }
+}
+
+/// A connection to be made.
+pub struct Call {
+    /// Where.
+    pub way: Way,
+    /// From which address; `None`: the kernel's choice.
+    pub source: Option<Ipv4Addr>,
+    /// TLS from the first octet: configuration and server name.
+    pub tls: Option<(Arc<rustls::ClientConfig>, String)>,
+    /// Who speaks on it.
+    pub party: Box<dyn Party>,
+}
+
+/// What a call stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// A connection to there.
+    Stream(SocketAddr),
+    /// This thread's socket of an ear for datagrams (its place in [`Cast::ears`]).
+    Datagrams(usize),
+}
+
+/// A listening socket; each thread has one of its own on the same address.
+pub struct Ear {
+    /// Where.
+    pub at: SocketAddr,
+    /// For datagrams.
+    pub datagrams: bool,
+    /// TLS from the first octet.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
 }

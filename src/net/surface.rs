@@ -3,7 +3,7 @@
 //! Does **not** trust the shard with ids: one that is gone is ignored, since its event may still
 //! be on the way.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use crate::limits::{CONNECT_TIME_MAX, UNACKNOWLEDGED_TIMEOUT};
@@ -31,6 +31,24 @@ impl<D: Driver> Pump<D> {
             *unacknowledged += buffer.len() as u64;
         }
         self.queue.insert(place, Event::Sent { conn, buffer });
+    }
+
+    fn connect_by(&mut self, ticket: Ticket, source: Option<IpAddr>, target: SocketAddr) {
+        let made = sys::outbound(source, target, D::NONBLOCKING, self.base.not_sent_bytes);
+        let fd = match made {
+            Ok(fd) => fd,
+            Err(error) => {
+                let reason = connect_reason(&error);
+                self.queue.push_back(Event::ConnectFailed { ticket, reason });
+                return;
+            }
+        };
+        let target = Box::new(Target { raw: SockAddr::from(target), remote: target });
+        let phase = Phase::Connecting { ticket, target, failed: None };
+        let index = self.base.conns.insert(Conn::new(fd, phase)).index;
+        self.base.ends.hub.open.fetch_add(1, Ordering::Relaxed);
+        self.set_deadline(index, CONNECT_TIME_MAX);
+        self.driver.connect(&mut self.base, index);
     }
 }
 
@@ -131,21 +149,11 @@ impl<D: Driver> Kernel for Pump<D> {
     }
 
     fn connect(&mut self, ticket: Ticket, target: SocketAddr) {
-        let made = sys::outbound(target, D::NONBLOCKING, self.base.not_sent_bytes);
-        let fd = match made {
-            Ok(fd) => fd,
-            Err(error) => {
-                let reason = connect_reason(&error);
-                self.queue.push_back(Event::ConnectFailed { ticket, reason });
-                return;
-            }
-        };
-        let target = Box::new(Target { raw: SockAddr::from(target), remote: target });
-        let phase = Phase::Connecting { ticket, target, failed: None };
-        let index = self.base.conns.insert(Conn::new(fd, phase)).index;
-        self.base.ends.hub.open.fetch_add(1, Ordering::Relaxed);
-        self.set_deadline(index, CONNECT_TIME_MAX);
-        self.driver.connect(&mut self.base, index);
+        self.connect_by(ticket, None, target);
+    }
+
+    fn connect_from(&mut self, ticket: Ticket, source: IpAddr, target: SocketAddr) {
+        self.connect_by(ticket, Some(source), target);
     }
 
     fn send_datagram(&mut self, listener: ListenerId, remote: SocketAddr, bytes: &[u8]) {

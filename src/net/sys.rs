@@ -4,7 +4,7 @@
 
 use std::io;
 use std::mem;
-use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::limits::{ACCEPT_BACKLOG_MAX, UNACKNOWLEDGED_TIMEOUT};
@@ -202,14 +202,23 @@ fn bind(fd: RawFd, address: SocketAddr) -> io::Result<()> {
     checked(unsafe { libc::bind(fd, raw.pointer(), raw.length) }).map(drop)
 }
 
-/// A socket to connect with.
+/// A socket to connect with, from `source` if there is one. Its port is chosen when the target is
+/// known, so that ports are counted per source and target and not per source.
 pub(super) fn outbound(
+    source: Option<IpAddr>,
     target: SocketAddr,
     nonblocking: bool,
     not_sent_bytes: Option<u32>,
 ) -> io::Result<OwnedFd> {
     let socket = tcp_socket(target, if nonblocking { libc::SOCK_NONBLOCK } else { 0 })?;
     set_up_stream(socket.as_raw_fd(), not_sent_bytes)?;
+    if let Some(source) = source {
+        let fd = socket.as_raw_fd();
+        option(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1_i32)?;
+        let raw = SockAddr::from(SocketAddr::new(source, 0));
+        // SAFETY: pointer and length describe `raw`, which lives through the call.
+        checked(unsafe { libc::bind(fd, raw.pointer(), raw.length) })?;
+    }
     Ok(socket)
 }
 

@@ -212,6 +212,12 @@ pub trait Kernel {
     /// Connects to `target`; [`Event::Connected`] or [`Event::ConnectFailed`] follows within the
     /// connect timeout of `limits`.
     fn connect(&mut self, ticket: Ticket, target: SocketAddr);
+    /// The same from a chosen address of this host, the port left to the kernel. A kernel that
+    /// cannot choose connects from any.
+    fn connect_from(&mut self, ticket: Ticket, source: IpAddr, target: SocketAddr) {
+        let _ = source;
+        self.connect(ticket, target);
+    }
     /// Sends a datagram from the socket of a listener. One that finds no room is lost, as any may be.
     fn send_datagram(&mut self, listener: ListenerId, remote: SocketAddr, bytes: &[u8]) {
         let _ = (listener, remote, bytes);

@@ -1,0 +1,24 @@
+//! Who is played: a cast for each side of a server.
+//!
+//! Does **not** know sockets or schedules; [`crate::engine`] does.
+
+use std::sync::Arc;
+
+use crate::pairs::Pairs;
+use crate::party::Cast;
+use crate::scenario::model::{Scenario, Side};
+
+/// Who speaks for a population of the scenario, by its place.
+pub fn cast(
+    scenario: &Arc<Scenario>,
+    population: usize,
+    pairs: &Arc<Pairs>,
+) -> Result<Arc<dyn Cast>, String> {
+    let it = scenario.populations.get(population).ok_or("no such population")?;
+    let _ = pairs;
+    match it.side {
+        Side::Client => Err("clients are not played yet".to_owned()),
+        Side::Peer => Err("peers are not played yet".to_owned()),
+        Side::Edge => Err("edges are not played yet".to_owned()),
+    }
+}
