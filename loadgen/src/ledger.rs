@@ -52,13 +52,69 @@ pub fn times() -> Times {
     times
 }
 
+/// Different reasons that are kept for one step.
+const REASONS_MAX: usize = 32;
+
+/// Adds times; histograms that grow as they must take all.
+fn join(mine: &mut Times, theirs: &Times) {
+    if !theirs.is_empty() {
+        let added = mine.add(theirs);
+        debug_assert!(added.is_ok());
+    }
+}
+
+impl Counts {
+    /// Adds another interval's or thread's.
+    pub fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.delivered += other.delivered;
+        for (condition, count) in &other.bounced {
+            *self.bounced.entry(condition.clone()).or_default() += count;
+        }
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.reordered_max = self.reordered_max.max(other.reordered_max);
+        self.corrupt += other.corrupt;
+        // An interval in which an overtaken state came has less than none.
+        self.superseded = self.superseded.wrapping_add(other.superseded);
+        self.due += other.due;
+        self.dropped += other.dropped;
+    }
+
+    /// Deliveries that are due and neither came nor came back nor were replaced; after the drain
+    /// they are lost.
+    pub fn open(&self) -> u64 {
+        let bounced: u64 = self.bounced.values().sum();
+        self.due
+            .saturating_sub(self.delivered)
+            .saturating_sub(bounced)
+            .saturating_sub(self.superseded)
+    }
+}
+
+impl FlowAccount {
+    fn took(&mut self, counted: &[(u64, u64)], intended_ns: u64, sent_ns: u64, now_ns: u64) {
+        let latency_ns = now_ns.saturating_sub(intended_ns).max(1);
+        if counted.iter().any(|&(from, until)| (from..until).contains(&intended_ns)) {
+            self.latency.saturating_record(latency_ns);
+            if sent_ns > 0 {
+                self.service.saturating_record(now_ns.saturating_sub(sent_ns).max(1));
+            }
+        } else {
+            self.aside.saturating_record(latency_ns);
+        }
+    }
+}
+
 /// One flow's account.
 #[derive(Clone, Debug)]
 pub struct FlowAccount {
     /// Counts.
     pub counts: Counts,
-    /// From the intended time.
+    /// From the intended time, of what makes headline figures.
     pub latency: Times,
+    /// The same of all else: warm-ups, spikes.
+    pub aside: Times,
     /// From the time it was really sent.
     pub service: Times,
     windows: Vec<Window>,
@@ -90,10 +146,12 @@ pub struct Ledger {
     pub lateness: Times,
     /// Readable to stamped.
     pub receive_lag: Times,
-    /// Whether samples of latency count (not in a warm-up).
-    pub sampling: bool,
-    /// What was intended before this leaves no samples either.
-    pub sample_from_ns: u64,
+    /// Intended times whose latency makes headline figures (the hold stages): from, until.
+    pub counted: Vec<(u64, u64)>,
+    /// Deliveries that are due for all that was sent, since the run began.
+    pub owed: u64,
+    /// Deliveries that need no more waiting for: arrived, come back, replaced.
+    pub settled: u64,
     /// The run's number: what another run's senders left behind is no part of this account.
     pub run: u16,
     /// Marks of other runs that came.
@@ -111,6 +169,7 @@ impl Ledger {
         let flow = |&pairs: &usize| FlowAccount {
             counts: Counts::default(),
             latency: times(),
+            aside: times(),
             service: times(),
             windows: vec![Window::default(); pairs],
             given: vec![0; pairs],
@@ -121,8 +180,9 @@ impl Ledger {
             steps: BTreeMap::new(),
             lateness: times(),
             receive_lag: times(),
-            sampling: true,
-            sample_from_ns: 0,
+            counted: vec![(0, u64::MAX)],
+            owed: 0,
+            settled: 0,
             run: 0,
             stale: 0,
             returned: None,
@@ -134,6 +194,7 @@ impl Ledger {
         for (mine, theirs) in self.flows.iter_mut().zip(&mut other.flows) {
             std::mem::swap(&mut mine.counts, &mut theirs.counts);
             std::mem::swap(&mut mine.latency, &mut theirs.latency);
+            std::mem::swap(&mut mine.aside, &mut theirs.aside);
             std::mem::swap(&mut mine.service, &mut theirs.service);
         }
         std::mem::swap(&mut self.steps, &mut other.steps);
@@ -164,9 +225,8 @@ impl Ledger {
         if let Some(it) = self.flows.get_mut(usize::from(flow)) {
             it.counts.sent += 1;
             it.counts.due += due;
-            if self.sampling {
-                self.lateness.saturating_record(now_ns.saturating_sub(intended_ns).max(1));
-            }
+            self.owed += due;
+            self.lateness.saturating_record(now_ns.saturating_sub(intended_ns).max(1));
         }
     }
 
@@ -193,7 +253,9 @@ impl Ledger {
             Arrival::InOrder => {
                 it.counts.delivered += 1;
                 if it.supersedes {
-                    it.counts.superseded += after - 1 - u64::from(next).min(after - 1);
+                    let replaced = after - 1 - u64::from(next).min(after - 1);
+                    it.counts.superseded = it.counts.superseded.wrapping_add(replaced);
+                    self.settled += replaced;
                 }
             }
             Arrival::Overtaken => {
@@ -204,6 +266,7 @@ impl Ledger {
                 if it.supersedes {
                     // Counted as replaced when the later one came, maybe in an earlier interval.
                     it.counts.superseded = it.counts.superseded.wrapping_sub(1);
+                    self.settled -= 1;
                 }
             }
             Arrival::Duplicate => {
@@ -211,17 +274,64 @@ impl Ledger {
                 return false;
             }
         }
+        self.settled += 1;
         let intended_ns = mark.at_ns & ((1 << TIME_BITS) - 1);
-        if self.sampling && intended_ns >= self.sample_from_ns {
-            it.latency.saturating_record(now_ns.saturating_sub(intended_ns).max(1));
-            if sent_ns > 0 {
-                it.service.saturating_record(now_ns.saturating_sub(sent_ns).max(1));
-            }
-        }
+        it.took(&self.counted, intended_ns, sent_ns, now_ns);
         if let Some(returned) = &mut self.returned {
             returned.push((flow as u16, pair));
         }
         true
+    }
+
+    /// Something without a text came to its end: a login, a roster change.
+    pub fn completed(&mut self, flow: u16, intended_ns: u64, sent_ns: u64, now_ns: u64) {
+        if let Some(it) = self.flows.get_mut(usize::from(flow)) {
+            it.counts.delivered += 1;
+            self.settled += 1;
+            it.took(&self.counted, intended_ns, sent_ns, now_ns);
+        }
+    }
+
+    /// An event that was due was not sent.
+    pub fn dropped(&mut self, flow: u16) {
+        if let Some(it) = self.flows.get_mut(usize::from(flow)) {
+            it.counts.dropped += 1;
+        }
+    }
+
+    /// Adds another account, all but its windows.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.flows.iter_mut().zip(&other.flows) {
+            mine.counts.add(&theirs.counts);
+            join(&mut mine.latency, &theirs.latency);
+            join(&mut mine.aside, &theirs.aside);
+            join(&mut mine.service, &theirs.service);
+        }
+        for (&name, theirs) in &other.steps {
+            let mine = self.step_account(name);
+            mine.ok += theirs.ok;
+            for (reason, count) in &theirs.failed {
+                *mine.failed.entry(reason.clone()).or_default() += count;
+            }
+            join(&mut mine.times, &theirs.times);
+        }
+        join(&mut self.lateness, &other.lateness);
+        join(&mut self.receive_lag, &other.receive_lag);
+        self.stale += other.stale;
+    }
+
+    /// Forgets counts and times.
+    pub fn clear(&mut self) {
+        for flow in &mut self.flows {
+            flow.counts = Counts::default();
+            flow.latency.reset();
+            flow.aside.reset();
+            flow.service.reset();
+        }
+        self.steps.clear();
+        self.lateness.reset();
+        self.receive_lag.reset();
+        self.stale = 0;
     }
 
     /// A text that carries this mark was tampered with, or came to somebody else.
@@ -242,6 +352,7 @@ impl Ledger {
     /// A text of a flow came back with this condition or status.
     pub fn bounced(&mut self, flow: u16, condition: &str) {
         if let Some(it) = self.flows.get_mut(usize::from(flow)) {
+            self.settled += 1;
             match it.counts.bounced.get_mut(condition) {
                 Some(count) => *count += 1,
                 None => {
@@ -261,7 +372,11 @@ impl Ledger {
 
     /// A step failed.
     pub fn step_failed(&mut self, name: &'static str, reason: &str) {
-        *self.step_account(name).failed.entry(reason.to_owned()).or_default() += 1;
+        let failed = &mut self.step_account(name).failed;
+        // Reasons come from the far end, who may have any number of them.
+        let known = failed.len() < REASONS_MAX || failed.contains_key(reason);
+        let reason = if known { reason } else { "other" };
+        *failed.entry(reason.to_owned()).or_default() += 1;
     }
 
     fn step_account(&mut self, name: &'static str) -> &mut StepAccount {

@@ -16,6 +16,7 @@ pub mod rosters;
 pub mod run;
 pub mod sip;
 
+pub mod engine;
 pub mod flows;
 pub mod ledger;
 pub mod pairs;

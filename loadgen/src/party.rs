@@ -32,6 +32,8 @@ pub enum Wish {
     Ready,
     /// TLS begins now on this connection, as client, for this server name; then [`Party::secured`].
     Secure(String),
+    /// The same by a configuration of its own, which may have a certificate to show.
+    SecureAs(Arc<rustls::ClientConfig>, String),
     /// TLS begins now, as the server, with this configuration; then [`Party::secured`].
     Accept(Arc<rustls::ServerConfig>),
     /// Call [`Party::due`] at this time (nanoseconds of the run) or soon after; one at a time, the
@@ -134,6 +136,10 @@ pub trait Cast: Send + Sync {
     /// thread needs the party that answers there.
     fn accepted(&self, ear: usize, remote: SocketAddr) -> Option<Box<dyn Party>> {
         let _ = (ear, remote);
+        None
+    }
+    /// What is still missing before the first stage although every carrier is ready, in words.
+    fn unready(&self) -> Option<String> {
         None
     }
     /// The address of a user, as others write it before it is known better.

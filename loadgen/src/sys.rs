@@ -196,6 +196,43 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Nanoseconds of CPU of the calling thread.
+pub fn thread_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure lives through the call.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) } < 0 {
+        return 0;
+    }
+    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
+}
+
+/// Has the kernel wake the calling thread when it asked for, not up to 50 us later.
+pub fn wake_on_time() {
+    // SAFETY: no pointers. Where it is refused wake-ups are later, and the lateness says so.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) };
+}
+
+static INTERRUPTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// Whether Ctrl-C (or a polite kill) came since [`catch_interrupts`].
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+/// From now on the first Ctrl-C only says so; a second one ends the process as ever.
+pub fn catch_interrupts() {
+    extern "C" fn note(signal: libc::c_int) {
+        INTERRUPTED.store(true, std::sync::atomic::Ordering::Relaxed);
+        // SAFETY: signal(2) may be called in a handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let note = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        // SAFETY: the handler only stores a flag and calls signal(2), which handlers may.
+        unsafe { libc::signal(signal, note) };
+    }
+}
+
 /// Puts this thread on one core.
 pub fn pin(core: usize) -> io::Result<()> {
     if core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
