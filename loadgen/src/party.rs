@@ -87,6 +87,8 @@ pub enum Order {
         octets: usize,
         intended_ns: u64,
     },
+    /// Looks at what others left for it in places that its cast shares (s2s).
+    Heed,
     /// Ends in order: stream closed, BYE, whatever the protocol has.
     Leave,
 }

@@ -96,6 +96,10 @@ pub struct Population {
     pub sources: Vec<Ipv4Addr>,
     /// Peers and edges: where the generator listens for the server's connections.
     pub listen: Option<SocketAddr>,
+    /// Peers and edges: where the generator answers for the played domains' names (DNS, UDP and TCP).
+    pub listen_dns: Option<SocketAddr>,
+    /// Peers: prove themselves by dialback alone (XEP-0220), although a certificate is there.
+    pub dialback: bool,
     /// Peers and edges: certificates and keys (PEM) of the played domains, made if absent: directory.
     pub certificates: Option<PathBuf>,
     /// Edges: transport.
