@@ -215,6 +215,11 @@ impl Ledger {
         Mark { flow: Self::flow_of(flow, pair), seq, at_ns }
     }
 
+    /// When the schedule wanted what carries this mark.
+    pub fn intended(mark: Mark) -> u64 {
+        mark.at_ns & ((1 << TIME_BITS) - 1)
+    }
+
     /// The number that stands in a mark.
     pub fn flow_of(flow: u16, pair: u32) -> u32 {
         u32::from(flow) << PAIR_BITS | pair

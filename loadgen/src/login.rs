@@ -219,6 +219,11 @@ impl Login {
         Some(std::mem::replace(&mut self.held, rest))
     }
 
+    /// Octets that are held because their element is not whole.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
     /// What came behind the login, which belongs to the traffic.
     pub fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)

@@ -16,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 /// The mechanisms, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mechanism {
+    /// RFC 4505: nobody in particular. Never chosen unless asked for.
+    Anonymous,
     /// RFC 4616.
     Plain,
     /// RFC 5802.
@@ -25,12 +27,13 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// All, the strongest first.
+    /// All that prove who one is, the strongest first.
     pub const ALL: [Self; 3] = [Self::ScramSha256, Self::ScramSha1, Self::Plain];
 
     /// The name on the wire.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Anonymous => "ANONYMOUS",
             Self::Plain => "PLAIN",
             Self::ScramSha1 => "SCRAM-SHA-1",
             Self::ScramSha256 => "SCRAM-SHA-256",
@@ -118,6 +121,17 @@ impl Exchange {
         let nonce = format!("{:032x}", u128::from(nonce).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c));
         let first_bare = format!("n={user},r={nonce}");
         let initial = match mechanism {
+            // RFC 6120, 6.4.2: nothing to say initially is said by one sign.
+            Mechanism::Anonymous => {
+                let exchange = Self {
+                    mechanism,
+                    password: String::new(),
+                    first_bare,
+                    nonce,
+                    server_signature: Vec::new(),
+                };
+                return (exchange, "=".to_owned());
+            }
             Mechanism::Plain => format!("\0{user}\0{password}"),
             _ => format!("n,,{first_bare}"),
         };
@@ -154,7 +168,7 @@ impl Exchange {
 
     /// Whether the server's last word proves that it knows the keys.
     pub fn proved(&self, last: &[u8]) -> bool {
-        self.mechanism == Mechanism::Plain
+        matches!(self.mechanism, Mechanism::Plain | Mechanism::Anonymous)
             || BASE64.decode(last).is_ok_and(|text| {
                 text == format!("v={}", BASE64.encode(&self.server_signature)).as_bytes()
             })

@@ -21,7 +21,7 @@ const ATTEMPTS_AGAIN: u32 = 20;
 const PAUSE_NS: u64 = 200_000_000;
 const PAUSE_MAX_NS: u64 = 5_000_000_000;
 /// Logins of a thread under way at once while everybody is put in place.
-const UNDER_WAY: usize = 256;
+const UNDER_WAY: usize = 64;
 
 /// A connection to be made.
 #[derive(Clone, Copy, Debug)]

@@ -337,6 +337,7 @@ impl Worker {
             // What set-up brought comes with the first interval.
             self.from_ns = start_ns;
             self.cut_ns = self.next_cut();
+            self.forget_set_up();
             self.begin_run();
         }
         loop {
@@ -351,6 +352,14 @@ impl Worker {
                 return;
             }
         }
+    }
+
+    /// What set-up cost is no cost of the run.
+    fn forget_set_up(&mut self) {
+        self.cpu_before_ns = sys::thread_cpu_ns();
+        self.queue_before_ns = host::run_queue_ns();
+        self.idle_ns = 0;
+        self.ledger.receive_lag.reset();
     }
 
     /// The next whole second, or the end of the stage if that comes first.

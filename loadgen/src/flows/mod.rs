@@ -2,6 +2,11 @@
 //!
 //! Does **not** know sockets or schedules; [`crate::engine`] does.
 
+mod c2s;
+mod c2s_client;
+mod c2s_roster;
+mod c2s_wire;
+
 use std::sync::Arc;
 
 use crate::pairs::Pairs;
@@ -15,9 +20,8 @@ pub fn cast(
     pairs: &Arc<Pairs>,
 ) -> Result<Arc<dyn Cast>, String> {
     let it = scenario.populations.get(population).ok_or("no such population")?;
-    let _ = pairs;
     match it.side {
-        Side::Client => Err("clients are not played yet".to_owned()),
+        Side::Client => Ok(Arc::new(c2s::Clients::new(scenario, population, pairs)?)),
         Side::Peer => Err("peers are not played yet".to_owned()),
         Side::Edge => Err("edges are not played yet".to_owned()),
     }
