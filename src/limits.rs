@@ -423,6 +423,10 @@ pub const DNS_NAPTR_MAX: usize = 8;
 /// Targets whose failure is remembered by one shard.
 pub const DNS_FAILURES_MAX: usize = 1_024;
 
+/// Connections of one address that have not shown yet who they are, unless the operator says
+/// otherwise: an office behind one address after a power cut.
+pub const STRANGERS_PER_ADDRESS: u32 = 1_024;
+
 // In front of SIP connections.
 
 /// A header of the PROXY protocol: addresses, names and what a balancer adds take some hundred octets.

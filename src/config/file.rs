@@ -50,6 +50,7 @@ pub(crate) struct Node {
     pub shards: Option<At<Option<i64>>>,
     pub pump: Option<At<Pump>>,
     pub spin: Option<At<Duration>>,
+    pub strangers: Option<At<Option<i64>>>,
     pub state: Option<At<String>>,
 }
 
@@ -264,6 +265,7 @@ fn read_section(file: &mut File, mut it: Section<'_, '_>) {
                     &[("auto", Pump::Auto), ("ring", Pump::Ring), ("epoll", Pump::Epoll)],
                 ),
                 spin: it.duration("spin", Duration::ZERO, Duration::from_micros(50)),
+                strangers: it.integer("strangers_per_address", None, 0..100_001),
                 state: it.string("state"),
             };
         }

@@ -45,6 +45,13 @@ pub const KEYS: &[Key] = &[
     ),
     key(
         "node",
+        "strangers_per_address",
+        "0 to 100000",
+        "1024",
+        "connections of one address that have not shown who they are; 0 is no bound",
+    ),
+    key(
+        "node",
         "state",
         "a folder",
         "\"/var/lib/tandem\"",

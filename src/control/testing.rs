@@ -136,6 +136,7 @@ pub(crate) fn settings() -> Settings {
         clients: Default::default(),
         dialback_secrets: vec![vec![0; 32]],
         scram_secret: vec![0; 32],
+        strangers_per_address: 0,
         scram_iterations: 16,
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Conn {
     pub(crate) tail: Vec<u8>,
     pub(crate) tls: Option<Box<tls::Session>>,
     pub(crate) remote: SocketAddr,
+    /// It counts among those of its address that have not shown who they are.
+    pub(crate) is_stranger: bool,
     pub(crate) opened: Moment,
     /// When something was last heard.
     pub(crate) heard: Moment,
@@ -95,6 +97,7 @@ impl Conn {
             tail: Vec::new(),
             tls: None,
             remote,
+            is_stranger: false,
             opened: now,
             heard: now,
             deadline: Moment::NEVER,

@@ -14,6 +14,7 @@ use crate::xmpp::sasl::SaslFault;
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
     pub(crate) accepted: u64,
+    pub(crate) strangers_refused: u64,
     pub(crate) gone: u64,
     pub(crate) bound: u64,
     pub(crate) replaced: u64,
@@ -93,6 +94,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             accepted: 0,
+            strangers_refused: 0,
             gone: 0,
             bound: 0,
             replaced: 0,
@@ -202,6 +204,7 @@ impl Counters {
     fn plain(&self) -> impl Iterator<Item = (&'static str, u64)> {
         [
             ("tandem_connections_accepted_total", self.accepted),
+            ("tandem_connections_refused_per_address_total", self.strangers_refused),
             ("tandem_connections_gone_total", self.gone),
             ("tandem_resources_bound_total", self.bound),
             ("tandem_resources_replaced_total", self.replaced),

@@ -34,7 +34,11 @@ impl Shard {
                 return self.sip_accepted(id, carrier, remote, proxied);
             }
         };
+        if !self.admits(remote) {
+            return self.requests.push(Request::Close(id, Ending::Abort));
+        }
         let mut conn = Box::new(Conn::new(id, role, remote, self.now.moment));
+        conn.is_stranger = true;
         if security == Security::Direct {
             conn.tls = Some(Box::new(tls::Session::server(&self.settings.tls, what, None)));
         }
@@ -75,7 +79,8 @@ impl Shard {
     /// Moves a client to its home shard. Nothing of it may be under way: it is read one delivery
     /// at a time until here, so there is no receive to cancel.
     pub(super) fn hand_over(&mut self, id: ConnId, to: ShardId, arrival: Arrival) {
-        let Some((conn, outbox)) = self.conns.remove(id) else { return };
+        let Some((mut conn, outbox)) = self.conns.remove(id) else { return };
+        self.known(&mut conn);
         self.counters.moved_out += 1;
         self.requests.push(Request::HandOver(id, to, Box::new(Parcel { conn, outbox, arrival })));
     }
@@ -186,6 +191,7 @@ impl Shard {
             self.client_active(id);
         }
         let Some((mut conn, mut outbox)) = self.conns.remove(id) else { return };
+        self.known(&mut conn);
         self.counters.gone += 1;
         let unconfirmed = matches!(conn.role, Role::PeerIn(_) | Role::PeerOut(_));
         let mut books = self.books(unconfirmed);
@@ -267,6 +273,7 @@ impl Shard {
     /// The far end has proven who it is: it is read as a stream from now on, for good.
     pub(super) fn stream_from_now(&mut self, conn: &mut Conn) {
         conn.streaming = true;
+        self.known(conn);
         self.requests.push(Request::Read(conn.id, Read::Stream));
         self.watch(conn, self.now.moment + IDLE_BEFORE_PING);
     }

@@ -45,6 +45,7 @@ mod sip;
 mod sm;
 mod spill;
 mod step;
+mod strangers;
 mod subscribe;
 mod table;
 mod targets;
@@ -85,6 +86,7 @@ pub struct Shard {
     settings: Arc<Settings>,
     now: Now,
     conns: Table,
+    strangers: strangers::Strangers,
     home: Home<ConnId>,
     /// What waits for users' records and for the store.
     gates: Gates,
@@ -193,6 +195,7 @@ impl Shard {
             id,
             now: Now::default(),
             conns: Table::default(),
+            strangers: strangers::Strangers::default(),
             home: Home::new(random.number()),
             gates: Gates::new(random.number()),
             rows: Rows::new(),

@@ -81,6 +81,8 @@ pub struct Settings {
     pub clients: Clients,
     /// Dialback secrets: the first is used, all are accepted (rotation). At least 32 octets each.
     pub dialback_secrets: Vec<Vec<u8>>,
+    /// Connections of one address that have not shown yet who they are, over all shards; 0: no bound.
+    pub strangers_per_address: u32,
     /// Hides whether an account exists: salts of unknown users derive from it.
     pub scram_secret: Vec<u8>,
     /// Iterations shown for unknown users; the same as new accounts get.

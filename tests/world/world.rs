@@ -323,6 +323,7 @@ fn settings(shards: u16, denial: Denial) -> Settings {
         clients: Clients::default(),
         dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],
         scram_secret: b"another secret of thirty-two oct".to_vec(),
+        strangers_per_address: 0,
         scram_iterations: ITERATIONS,
     }
 }

@@ -12,6 +12,7 @@ use crate::config::file::{File, Pump};
 use crate::config::finding::{Finding, Findings};
 use crate::config::read::{At, printable};
 use crate::config::{Admin, Environment, Loaded, Node};
+use crate::limits::STRANGERS_PER_ADDRESS;
 use crate::policy::Clients;
 use crate::shard::settings::{Party, Settings};
 
@@ -67,6 +68,7 @@ pub(super) fn check(
     let Checks { mut found, watched, .. } = checks;
     found.sort();
     let (Some(tls), 0) = (store, found.errors()) else { return Err(found) };
+    let strangers = file.node.strangers.as_ref().and_then(|it| u32::try_from(it.value?).ok());
     let settings = Settings {
         version: 1,
         shards,
@@ -79,6 +81,7 @@ pub(super) fn check(
             Clients::new(it.into_iter().map(|it| it.value).collect())
         }),
         dialback_secrets,
+        strangers_per_address: strangers.unwrap_or(STRANGERS_PER_ADDRESS),
         scram_secret,
         scram_iterations: file
             .scram_iterations

@@ -193,6 +193,7 @@ impl World {
             clients: Default::default(),
             dialback_secrets: vec![vec![index as u8 + 1; 32]],
             scram_secret: vec![0; 32],
+            strangers_per_address: 0,
             scram_iterations: 4_096,
         });
         for shard in 0..node.shards {

@@ -15,12 +15,12 @@ use crate::limits::{
 };
 use crate::peer::proxy;
 use crate::policy::Transport as Carrier;
-use crate::shard::Shard;
 use crate::shard::conn::{Conn, Role};
 use crate::shard::kernel::{ConnId, Ending, Question};
 use crate::shard::outbox::Outbox;
 use crate::shard::sip::inbound::Went;
 use crate::shard::sip::transport::Place;
+use crate::shard::{Request, Shard};
 use crate::sip::Message;
 use crate::sip::frame::{Framer, Limits, Next};
 use crate::stdx::Key;
@@ -109,9 +109,14 @@ impl Shard {
         remote: SocketAddr,
         proxied: bool,
     ) {
+        // Of a proxy's connection it is not known yet whose it is.
+        if !proxied && !self.admits(remote) {
+            return self.requests.push(Request::Close(id, Ending::Abort));
+        }
         let mut sip = SipConn::new(carrier, None, self.now.moment);
         sip.awaits_header = proxied;
         let mut conn = Box::new(Conn::new(id, Role::Sip(Box::new(sip)), remote, self.now.moment));
+        conn.is_stranger = !proxied;
         if carrier == Carrier::Tls && !proxied {
             let session = tls::Session::server(&self.settings.tls, tls::Use::S2s, None);
             conn.tls = Some(Box::new(session));
@@ -183,6 +188,14 @@ impl Shard {
             }
         };
         conn.remote = header.source.unwrap_or(conn.remote);
+        // Without a source the proxy speaks for itself, to see whether we live.
+        if header.source.is_some() {
+            conn.is_stranger = self.admits(conn.remote);
+            if !conn.is_stranger {
+                self.close(conn, Ending::Abort);
+                return None;
+            }
+        }
         let Role::Sip(sip) = &mut conn.role else { return None };
         sip.awaits_header = false;
         sip.vouched =

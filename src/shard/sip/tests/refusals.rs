@@ -310,3 +310,43 @@ fn the_srv_target_must_lie_in_the_domain() {
     world.send((0, 0), &toward_b("OPTIONS"), Class::New, "b.example");
     assert_eq!(world.answers(0), ["Unresolved"]);
 }
+
+#[test]
+fn an_address_has_only_so_many_connections_that_have_not_shown_whose_they_are() {
+    let mut world = clear(1);
+    world.reload(0, |it| {
+        it.strangers_per_address = 2;
+        it.listeners[0].proxies = vec!["198.51.100.1".parse().unwrap()];
+    });
+    let from = |world: &mut World, address: &str| {
+        let partner = world.partner((0, 0), TCP, address);
+        world.run();
+        partner
+    };
+    let first = from(&mut world, "192.0.2.9:4001");
+    from(&mut world, "192.0.2.9:4002");
+    let third = from(&mut world, "192.0.2.9:4003");
+    assert!(world.scripts[third].closed && !world.scripts[first].closed);
+    // Behind a proxy the address counts that it reports.
+    let header = |address: [u8; 4]| {
+        let mut text = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+        text.extend(address);
+        text.extend([10, 0, 0, 2, 0x10, 0, 0x13, 0xc4]);
+        text
+    };
+    for (address, admitted) in [
+        ([192, 0, 2, 9], false),
+        ([192, 0, 2, 77], true),
+        ([192, 0, 2, 77], true),
+        ([192, 0, 2, 77], false),
+    ] {
+        let partner = from(&mut world, "198.51.100.1:5000");
+        world.tell_script(partner, header(address));
+        assert_eq!(!world.scripts[partner].closed, admitted, "{address:?}");
+    }
+    // Who has shown whose it is does not count any more.
+    world.say(first, request("OPTIONS", "sip:bob@b.example", "1", ""));
+    let fourth = from(&mut world, "192.0.2.9:4004");
+    assert!(!world.scripts[fourth].closed && !world.scripts[first].closed);
+    assert_eq!(world.sum(0, |it| it.counters.strangers_refused), 3);
+}

@@ -472,6 +472,7 @@ pub(in crate::shard::sip) fn settings(
         policy: Arc::new(Policy::new(default, rules).with_edges(edges)),
         dialback_secrets: vec![vec![index as u8 + 1; 32]],
         scram_secret: vec![0; 32],
+        strangers_per_address: 0,
         scram_iterations: 4_096,
     }
 }
