@@ -25,6 +25,27 @@ pub(crate) struct Round {
     pub allocations: u64,
 }
 
+/// Passes over the messages, each through `each`, for the index alone or with framing and the checks;
+/// gives how many messages were read there.
+pub(crate) fn repeat(
+    passes: u64,
+    checks: bool,
+    each: impl Fn(&mut dyn FnMut()),
+) -> Result<u64, String> {
+    let messages: Vec<Vec<u8>> = (0..MESSAGES).map(message).collect();
+    let text = messages.concat();
+    let mut index = Index::default();
+    indexed(&messages, &mut index)?;
+    for _ in 0..passes {
+        let mut done = Ok(());
+        each(&mut || {
+            done = if checks { checked(&text, &mut index) } else { indexed(&messages, &mut index) };
+        });
+        done?;
+    }
+    Ok(passes * MESSAGES as u64)
+}
+
 /// Times rounds of `passes` over the messages.
 pub(crate) fn rounds(rounds: usize, passes: usize) -> Result<Vec<Round>, String> {
     let messages: Vec<Vec<u8>> = (0..MESSAGES).map(message).collect();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod bars;
+mod count;
 mod counting;
 mod index;
 mod relay;
@@ -35,6 +36,8 @@ enum Command {
     Scripted(scripted::Scripted),
     /// Measures bars, each on its own line.
     Bars(Box<bars::Bars>),
+    /// Counts instructions of the core and compares them with what was accepted.
+    Count(count::Count),
 }
 
 fn main() -> ExitCode {
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::BareRelay(relay) => relay.run().map_err(|e| e.to_string()),
         Command::Scripted(scripted) => scripted.run().map_err(|e| e.to_string()),
         Command::Bars(bars) => bars.run(),
+        Command::Count(count) => count.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -74,7 +74,7 @@ pub(crate) fn kamailio(
         return Err("sqlite3 did not make Kamailio's tables".to_owned());
     }
     let (mode, cache) = if subject == Subject::Kamailio { ("1", "1") } else { ("0", "2") };
-    let config = include_str!("../kamailio/kamailio.cfg")
+    let config = include_str!("../peers/kamailio/kamailio.cfg")
         .replace("@LISTEN@", &sip.to_string())
         .replace("@DB@", &text(&file))
         .replace("@MODE@", mode)

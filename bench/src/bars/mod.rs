@@ -284,6 +284,6 @@ fn beside(name: &str) -> Result<PathBuf, String> {
     std::env::current_exe().map(|own| own.with_file_name(name)).map_err(|e| e.to_string())
 }
 
-fn say(line: &str) -> Result<(), String> {
+pub(crate) fn say(line: &str) -> Result<(), String> {
     writeln!(io::stdout(), "{line}").map_err(|e| e.to_string())
 }
