@@ -64,7 +64,11 @@ pub(super) struct Clients {
 
 impl Clients {
     /// For a population of the scenario.
-    pub(super) fn new(scenario: &Scenario, place: usize, pairs: &Arc<Pairs>) -> Result<Self, String> {
+    pub(super) fn new(
+        scenario: &Scenario,
+        place: usize,
+        pairs: &Arc<Pairs>,
+    ) -> Result<Self, String> {
         let population = scenario.populations.get(place).ok_or("no such population")?.clone();
         let target = scenario
             .targets
@@ -81,9 +85,9 @@ impl Clients {
         let flows = || scenario.flows.iter().zip(&pairs.flows);
         let mut watched = Vec::new();
         let mut missing = 0;
-        for (flow, (_, paired)) in flows().enumerate().filter(|(_, (f, p))| {
-            f.kind == Kind::Presence && p.to == place
-        }) {
+        for (flow, (_, paired)) in
+            flows().enumerate().filter(|(_, (f, p))| f.kind == Kind::Presence && p.to == place)
+        {
             let presentities = scenario.populations.get(paired.from).ok_or("no such population")?;
             let addresses: Vec<String> =
                 paired.users.iter().map(|u| pairs::address(presentities, u.0 as usize)).collect();
@@ -96,7 +100,8 @@ impl Clients {
             watched.push(Watched { flow, addresses, by_address });
         }
         let of = |kind: Kind, from: bool| {
-            flows().any(|(f, p)| f.kind == kind && if from { p.from == place } else { p.to == place })
+            flows()
+                .any(|(f, p)| f.kind == kind && if from { p.from == place } else { p.to == place })
         };
         let approves = of(Kind::Presence, true);
         let after = After {

@@ -336,6 +336,5 @@ fn number(id: &[u8]) -> Option<u32> {
 
 /// The begin of what somebody said, as a reason.
 fn short(said: &str) -> String {
-    said.chars().take(60).collect()
+    said.split(':').next().unwrap_or_default().chars().take(60).collect()
 }
-

@@ -40,14 +40,13 @@ impl Changes {
         &mut self,
         flow: u16,
         pair: u32,
-        contact: &Arc<str>,
+        contact: &str,
         intended_ns: u64,
         desk: &mut Desk<'_>,
     ) {
-        let contact = match contact.split_once('/') {
-            Some((bare, _)) => Arc::from(bare),
-            None => Arc::clone(contact),
-        };
+        // Somebody who is nobody: a contact that is seen would lose its subscription.
+        let bare = contact.split('/').next().unwrap_or_default();
+        let contact: Arc<str> = format!("x-{bare}").into();
         self.count += 1;
         let number = self.count;
         let how = if self.there { " subscription='remove'" } else { " name='load'" };

@@ -196,7 +196,10 @@ mod tests {
     #[test]
     fn conditions_are_named() {
         let rows: [(&[u8], &str); 4] = [
-            (b"<m type='error'><body>x</body><error type='cancel'><text>y</text><gone/></error>", "gone"),
+            (
+                b"<m type='error'><body>x</body><error type='cancel'><text>y</text><gone/></error>",
+                "gone",
+            ),
             (b"<failure xmlns='s'><not-authorized/></failure>", "not-authorized"),
             (b"<stream:error><host-unknown xmlns='x'/>", "host-unknown"),
             (b"<m/>", "unknown"),
