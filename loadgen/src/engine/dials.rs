@@ -12,8 +12,6 @@ use crate::engine::worker::{At, Errand, NOBODY, Report, Timer, Todo, Worker};
 use crate::engine::world::{Stand, World};
 use crate::party::{Call, Order, Way};
 
-/// From the begin of a connect to the end of the login.
-const PATIENCE_NS: u64 = 30_000_000_000;
 /// How often one is tried before the run, and one that was lost in it.
 const ATTEMPTS: u32 = 3;
 const ATTEMPTS_AGAIN: u32 = 20;
@@ -168,7 +166,7 @@ impl Worker {
         slot.errand = dial.errand;
         slot.tls = tls;
         slot.reads_per_s = reads_per_s;
-        self.timers.push(Reverse((now_ns + PATIENCE_NS, id, Timer::Patience)));
+        self.timers.push(Reverse((now_ns + world.patience_ns, id, Timer::Patience)));
         match way {
             Way::Stream(target) => {
                 self.todo.push(Todo::Connect(Ticket(u64::from(id)), source, target));

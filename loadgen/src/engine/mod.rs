@@ -45,10 +45,18 @@ const LATE_NS: u64 = 1_000_000;
 const RECEIVE_BUFFER: u32 = 4_096;
 
 /// How it runs on this host, beside the scenario.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Ring, epoll, or what can be had.
     pub interface: Interface,
+    /// From the begin of a connect to the end of its login.
+    pub patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { interface: Interface::Auto, patience: Duration::from_secs(30) }
+    }
 }
 
 /// Runs a scenario; `each` sees every second.
@@ -63,7 +71,7 @@ pub fn run_with(
     each: &mut dyn FnMut(&Tick),
 ) -> Result<Raw, SetupFault> {
     let run = (unix_ms() / 7 ^ u64::from(std::process::id())) as u16;
-    let world = Arc::new(World::new(scenario, run)?);
+    let world = Arc::new(World::new(scenario, run, options.patience)?);
     let running = start(&world, options)?;
     running.serve(each)
 }

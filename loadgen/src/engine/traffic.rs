@@ -47,7 +47,7 @@ pub(super) struct Traffic {
     schedule: Schedule,
     generation: u64,
     cuts: Vec<(u64, u16)>,
-    base_ns: u64,
+    start_ns: u64,
     /// Credits of pairs whose sender is on another thread and found its lane full.
     unposted: Vec<(u16, u32)>,
     began: bool,
@@ -101,7 +101,7 @@ impl Traffic {
             schedule: Schedule::new(&world.pieces, weight, phase, poisson),
             generation: u64::MAX,
             cuts,
-            base_ns: 0,
+            start_ns: u64::MAX,
             unposted: Vec::new(),
             began: false,
         }
@@ -134,14 +134,22 @@ impl Traffic {
 }
 
 impl Worker {
-    /// The first stage begins.
-    pub(super) fn begin_run(&mut self) {
+    /// The start is known, and not yet there: another thread's first message may come before this
+    /// one begins.
+    pub(super) fn know_start(&mut self) {
         let start_ns = self.start_ns();
-        self.traffic.began = true;
-        self.traffic.base_ns = start_ns;
+        if self.traffic.start_ns == start_ns {
+            return;
+        }
+        self.traffic.start_ns = start_ns;
         self.ledger.counted =
             self.world.counted.iter().map(|&(a, b)| (start_ns + a, start_ns + b)).collect();
         self.learn_addresses();
+    }
+
+    /// The first stage begins.
+    pub(super) fn begin_run(&mut self) {
+        self.traffic.began = true;
         let Some(outstanding) = self.world.scenario.run.closed else { return };
         let now_ns = self.now_ns;
         for flow in 0..self.traffic.parts.len() {

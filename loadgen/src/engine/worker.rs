@@ -329,6 +329,7 @@ impl Worker {
         if start_ns == u64::MAX {
             return;
         }
+        self.know_start();
         let leave_ns = self.shared.leave_ns.load(Ordering::Relaxed);
         if self.cut_ns == u64::MAX {
             if self.now_ns < start_ns.min(leave_ns) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use rustls::{ClientConfig, ServerConfig};
 use tandem::time::Moment;
@@ -50,10 +51,16 @@ pub(super) struct World {
     /// For servers under test, whose certificates are not judged.
     pub(super) tls: Arc<ClientConfig>,
     pub(super) run: u16,
+    /// From the begin of a connect to the end of its login.
+    pub(super) patience_ns: u64,
 }
 
 impl World {
-    pub(super) fn new(scenario: &Scenario, run: u16) -> Result<Self, SetupFault> {
+    pub(super) fn new(
+        scenario: &Scenario,
+        run: u16,
+        patience: Duration,
+    ) -> Result<Self, SetupFault> {
         let fault = |step: &str, reason: String| SetupFault { step: step.to_owned(), reason };
         let scenario = Arc::new(scenario.clone());
         let pairs = Arc::new(Pairs::of(&scenario));
@@ -107,6 +114,7 @@ impl World {
             threads,
             tls,
             run,
+            patience_ns: u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX >> 1),
         })
     }
 
