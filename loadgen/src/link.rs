@@ -155,9 +155,21 @@ impl Write for OneSlice<'_> {
 
 /// TLS 1.3 for clients that believe any certificate.
 pub fn tls_config(direct: bool) -> io::Result<Arc<ClientConfig>> {
+    believing(direct, &[&rustls::version::TLS13])
+}
+
+/// The same for servers that may know no more than TLS 1.2.
+pub fn any_tls_config(direct: bool) -> io::Result<Arc<ClientConfig>> {
+    believing(direct, rustls::DEFAULT_VERSIONS)
+}
+
+fn believing(
+    direct: bool,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(versions)
         .map_err(io::Error::other)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Believer(provider)))

@@ -99,7 +99,7 @@ impl World {
             cuts = spans(&counted).iter().map(|s| s.0 + (s.1 - s.0) / 4).collect();
         }
         let counted = spans(&counted);
-        let tls = link::tls_config(false).map_err(|e| fault("tls", e.to_string()))?;
+        let tls = link::any_tls_config(false).map_err(|e| fault("tls", e.to_string()))?;
         Ok(Self {
             dialled: dialled(&scenario, &pairs),
             sizes: scenario.flows.iter().map(|f| sizes(f.size, scenario.seed)).collect(),

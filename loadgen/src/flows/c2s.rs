@@ -79,7 +79,7 @@ impl Clients {
             return Err(format!("target {} has no address", target.name));
         }
         let config = match target.tls {
-            Tls::Direct => Some(link::tls_config(true).map_err(|e| e.to_string())?),
+            Tls::Direct => Some(link::any_tls_config(true).map_err(|e| e.to_string())?),
             Tls::None | Tls::StartTls => None,
         };
         let flows = || scenario.flows.iter().zip(&pairs.flows);

@@ -180,7 +180,7 @@ impl Subscriptions {
         });
         let whole_roster = attribute(whole, b" id=") == Some(b"have");
         let count = if whole_roster { WINDOW } else { came };
-        for _ in 0..count {
+        for _ in 0..count.min(self.missing) {
             self.ask_next(shared, desk);
         }
     }

@@ -5,6 +5,8 @@
 mod c2s;
 mod c2s_client;
 mod c2s_roster;
+#[cfg(test)]
+mod c2s_tests;
 mod c2s_wire;
 
 use std::sync::Arc;
