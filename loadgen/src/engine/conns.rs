@@ -74,8 +74,8 @@ impl Worker {
         self.received = true;
         let now_ns = self.now_ns;
         let Some(slot) = self.slot(id) else { return };
-        if slot.reads_per_s > 0 {
-            let pause_ns = bytes.len() as u64 * 1_000_000_000 / slot.reads_per_s;
+        let octets = bytes.len() as u64;
+        if let Some(pause_ns) = (octets * 1_000_000_000).checked_div(slot.reads_per_s) {
             self.timers.push(Reverse((now_ns + pause_ns, id, Timer::Read)));
         }
         let Some(slot) = self.slot(id) else { return };
@@ -399,7 +399,7 @@ impl Worker {
         if slot.at == At::Leaving {
             return;
         }
-        let step = step.unwrap_or(slot.at.step());
+        let step = step.unwrap_or_else(|| slot.at.step());
         slot.fault = Some((step, reason.to_owned()));
         let ready = slot.at == At::Ready;
         slot.at = At::Leaving;

@@ -20,6 +20,8 @@ const PAUSE_NS: u64 = 200_000_000;
 const PAUSE_MAX_NS: u64 = 5_000_000_000;
 /// Logins of a thread under way at once while everybody is put in place.
 const UNDER_WAY: usize = 64;
+/// Connects of a turn: each takes the kernel some 20 us, and messages are due meanwhile.
+const PER_TURN: usize = 32;
 
 /// A connection to be made.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +84,9 @@ impl Dials {
     pub(super) fn next_ns(&self) -> u64 {
         let next = |queue: &Queue| {
             let first = queue.later.peek().map_or(u64::MAX, |Reverse((when, _))| *when);
+            if queue.waiting.front().is_some_and(|dial| dial.errand.is_some()) {
+                return 0;
+            }
             let waiting = !queue.waiting.is_empty() && self.under_way < UNDER_WAY;
             if waiting { queue.next_ns.min(first) } else { first }
         };
@@ -94,16 +99,10 @@ impl Dials {
         queue.waiting.push_back(Dial { n: n as u32, attempt: 0, errand: None });
     }
 
-    pub(super) fn errand(&mut self, population: usize, n: u32, errand: Errand, at_once: bool) {
+    /// The schedule is its pace, or it is a storm that has none: it goes before all others.
+    pub(super) fn errand(&mut self, population: usize, n: u32, errand: Errand) {
         let Some(queue) = self.queues.get_mut(population) else { return };
-        let dial = Dial { n, attempt: 0, errand: Some(errand) };
-        if at_once {
-            // The schedule is its pace.
-            queue.next_ns = 0;
-            queue.waiting.push_front(dial);
-        } else {
-            queue.waiting.push_back(dial);
-        }
+        queue.waiting.push_front(Dial { n, attempt: 0, errand: Some(errand) });
     }
 
     fn again(&mut self, population: usize, dial: Dial, now_ns: u64) {
@@ -127,8 +126,10 @@ impl Dials {
                 queue.later.pop();
                 queue.waiting.extend(queue.laters.get_mut(place as usize).and_then(Option::take));
             }
-            let free = self.under_way < UNDER_WAY
-                || queue.waiting.front().is_some_and(|dial| dial.errand.is_some_and(|e| e.leaves));
+            if queue.waiting.front().is_some_and(|dial| dial.errand.is_some()) {
+                return queue.waiting.pop_front().map(|dial| (population, dial));
+            }
+            let free = self.under_way < UNDER_WAY;
             if free && queue.next_ns <= now_ns && !queue.waiting.is_empty() {
                 // One late turn is caught up with, a long pause is not.
                 queue.next_ns = queue.next_ns.max(now_ns.saturating_sub(100_000_000));
@@ -143,7 +144,8 @@ impl Dials {
 impl Worker {
     /// Dials what is to be dialled now.
     pub(super) fn dial(&mut self) {
-        while let Some((population, dial)) = self.dials.take(self.now_ns) {
+        for _ in 0..PER_TURN {
+            let Some((population, dial)) = self.dials.take(self.now_ns) else { return };
             self.worked = true;
             self.dial_one(population, dial);
         }
@@ -307,7 +309,7 @@ impl Worker {
             }
             let errand = Errand { flow, intended_ns, leaves: false };
             self.ledger.sent(flow, 1, intended_ns, self.now_ns);
-            self.dials.errand(population, n, errand, false);
+            self.dials.errand(population, n, errand);
         }
     }
 

@@ -70,7 +70,7 @@ pub fn run_with(
     options: Options,
     each: &mut dyn FnMut(&Tick),
 ) -> Result<Raw, SetupFault> {
-    let run = (unix_ms() / 7 ^ u64::from(std::process::id())) as u16;
+    let run = ((unix_ms() / 7) ^ u64::from(std::process::id())) as u16;
     let world = Arc::new(World::new(scenario, run, options.patience)?);
     let running = start(&world, options)?;
     running.serve(each)
@@ -261,7 +261,7 @@ impl Coordinator {
             return Ok(());
         }
         let (step, reason) =
-            self.fault.clone().unwrap_or(("connect", "for an unknown reason".to_owned()));
+            self.fault.clone().unwrap_or_else(|| ("connect", "for an unknown reason".to_owned()));
         Err(fault(step, format!("{} of {wanted} connections failed: {reason}", self.given_up)))
     }
 

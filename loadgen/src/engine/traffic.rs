@@ -254,7 +254,7 @@ impl Worker {
             let population = part.from;
             let errand = Errand { flow: flow as u16, intended_ns, leaves: true };
             self.ledger.sent(flow as u16, 1, intended_ns, self.now_ns);
-            self.dials.errand(population, n, errand, true);
+            self.dials.errand(population, n, errand);
             self.dial();
             return true;
         }

@@ -418,7 +418,7 @@ impl Worker {
         })
     }
 
-    fn deadline(&mut self) -> u64 {
+    fn deadline(&self) -> u64 {
         let mut until_ns = self.now_ns + LOOK_NS;
         if let Some(&Reverse((when, ..))) = self.timers.peek() {
             until_ns = until_ns.min(when);

@@ -138,7 +138,7 @@ impl Client {
         }
     }
 
-    fn message(&mut self, whole: &[u8], head: usize, desk: &mut Desk<'_>) {
+    fn message(&self, whole: &[u8], head: usize, desk: &mut Desk<'_>) {
         let body = self.shared.wire.body(whole, head);
         if let Some((mark, sent_ns)) = body.and_then(mark::take) {
             let (flow, pair) = (mark.flow >> PAIR_BITS, mark.flow & ((1 << PAIR_BITS) - 1));
@@ -301,9 +301,9 @@ impl Party for Client {
     }
 
     fn due(&mut self, desk: &mut Desk<'_>) {
-        let rest = self.rest.as_mut();
-        if let Some(subscriptions) = rest.and_then(|rest| rest.subscriptions.as_mut()) {
-            subscriptions.again(&self.shared, desk);
+        let rest = self.rest.as_ref();
+        if let Some(subscriptions) = rest.and_then(|rest| rest.subscriptions.as_ref()) {
+            subscriptions.again(desk);
         }
     }
 

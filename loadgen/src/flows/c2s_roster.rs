@@ -141,13 +141,13 @@ impl Subscriptions {
         if wanted.is_empty() || shared.missing.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let mut it = Self { missing: wanted.len(), next: user as usize, wanted };
-        it.again(shared, desk);
+        let it = Self { missing: wanted.len(), next: user as usize, wanted };
+        it.again(desk);
         Some(it)
     }
 
     /// Fetches the roster and asks for what it lacks, now or after some silence.
-    pub(super) fn again(&mut self, _: &Shared, desk: &mut Desk<'_>) {
+    pub(super) fn again(&self, desk: &mut Desk<'_>) {
         if self.missing > 0 {
             desk.out.extend_from_slice(
                 b"<iq type='get' id='have'><query xmlns='jabber:iq:roster'/></iq>",
