@@ -4,7 +4,7 @@
 //! delivered. One process plays all clients on one pinned core, so that senders and receivers
 //! share a clock and nothing is needed of the server to tell loss, doubles and order.
 //!
-//! Does **not** play federated XMPP peers yet.
+//! Does **not** judge certificates.
 
 pub mod plot;
 pub mod report;
@@ -21,6 +21,7 @@ pub mod flows;
 pub mod ledger;
 pub mod pairs;
 pub mod party;
+pub mod played;
 pub mod scenario;
 
 pub mod account;

@@ -182,6 +182,11 @@ fn believing(
     Ok(Arc::new(config))
 }
 
+/// Believes any certificate of a server.
+pub fn believer(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Believer(provider))
+}
+
 #[derive(Debug)]
 struct Believer(Arc<CryptoProvider>);
 

@@ -8,6 +8,14 @@ mod c2s_roster;
 #[cfg(test)]
 mod c2s_tests;
 mod c2s_wire;
+mod s2s;
+mod s2s_in;
+mod s2s_out;
+#[cfg(test)]
+mod s2s_tests;
+mod s2s_wire;
+
+pub use s2s::domains;
 
 use std::sync::Arc;
 
@@ -24,7 +32,7 @@ pub fn cast(
     let it = scenario.populations.get(population).ok_or("no such population")?;
     match it.side {
         Side::Client => Ok(Arc::new(c2s::Clients::new(scenario, population, pairs)?)),
-        Side::Peer => Err("peers are not played yet".to_owned()),
+        Side::Peer => Ok(Arc::new(s2s::Peers::new(scenario, population, pairs)?)),
         Side::Edge => Err("edges are not played yet".to_owned()),
     }
 }
