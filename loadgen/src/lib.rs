@@ -22,6 +22,7 @@ pub mod ledger;
 pub mod pairs;
 pub mod party;
 pub mod played;
+pub mod s2s_chat;
 pub mod scenario;
 
 pub mod account;

@@ -14,6 +14,7 @@ use tandem_loadgen::run::{self, Plan};
 use tandem_loadgen::sasl::Mechanism;
 use tandem_loadgen::{fanout, logins, rosters, sys};
 
+mod line_played;
 mod line_sip;
 
 /// Loads XMPP servers, plays their SIP partners, and accounts for every message.
@@ -48,6 +49,12 @@ enum Command {
     SipWatch(Box<line_sip::SipWatch>),
     /// A partner that restarts.
     SipPartner(Box<line_sip::SipPartner>),
+    /// Pairs of a played XMPP server's user and a client that chat through a server.
+    S2sChat(Box<line_played::S2sChat>),
+    /// Makes a throw-away authority and the certificates of played domains.
+    Certificates(line_played::Certificates),
+    /// Answers for the names of played domains.
+    Dns(line_played::Dns),
     /// Prints the users of a run, one `name password` a line, to provision them beforehand.
     Users {
         /// How many.
@@ -309,6 +316,9 @@ fn work(command: Command) -> Result<ExitCode, String> {
         Command::SipRaw(it) => it.run(),
         Command::SipWatch(it) => it.run(),
         Command::SipPartner(it) => it.run(),
+        Command::S2sChat(it) => it.run(),
+        Command::Certificates(it) => it.run(),
+        Command::Dns(it) => it.run(),
         Command::Users { count, domain, prefix, password } => {
             let at = domain.map_or_else(String::new, |d| format!("@{d}"));
             let mut out = io::BufWriter::new(io::stdout());
