@@ -166,11 +166,9 @@ fn messages_go_both_ways_by_certificate_and_by_dialback() {
         let plan = Plan { dialback, ..server.plan(tls, Way::Both) };
         // Tandem remembers which of the ports a domain has.
         let plan = match (tls, dialback) {
-            (Tls::Direct, _) => Plan {
-                played: "x%02d.load.example".to_owned(),
-                listen: server.at(15_270),
-                ..plan
-            },
+            (Tls::Direct, _) => {
+                Plan { played: "x%02d.load.example".to_owned(), listen: server.at(15_270), ..plan }
+            }
             (_, true) => Plan { played: "b%02d.load.example".to_owned(), ..plan },
             _ => plan,
         };
@@ -210,10 +208,7 @@ fn presence_goes_both_ways_after_subscriptions() {
 #[test]
 fn a_domain_that_is_not_there_bounces() {
     let server = Server::start(14);
-    let mut plan = server.plan(Tls::StartTls, Way::Out);
-    // Its name is known, its door is shut.
-    plan.played = "shut%d.load.example".to_owned();
-    let mut scenario = plan.scenario();
+    let mut scenario = server.plan(Tls::StartTls, Way::Out).scenario();
     let mut other = scenario.populations[1].clone();
     other.name = "away".to_owned();
     other.address = "p%d@none.example".to_owned();
@@ -253,8 +248,8 @@ fn servers_that_misbehave_end_the_set_up_with_their_kind() {
         (
             b"<stream:stream id='1' version='1.0'><stream:features><starttls/></stream:features>\
               <proceed/>no TLS record",
-            "tls",
-            "",
+            "stream",
+            "garbage",
         ),
     ];
     for (text, step, reason) in rows {

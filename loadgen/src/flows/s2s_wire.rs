@@ -170,7 +170,7 @@ mod tests {
                     held.drain(..done);
                 }
             }
-            let wanted = ["ha>b", "features 18 18", "message 16 116", "a 3 23", "end"];
+            let wanted = ["ha>b", "features 18 18", "message 16 96", "a 3 23", "end"];
             assert_eq!(found, wanted, "pieces of {piece}");
         }
     }
