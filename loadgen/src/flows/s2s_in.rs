@@ -228,7 +228,7 @@ impl Inbound {
         desk.out.extend_from_slice(text.as_bytes());
     }
 
-    fn message(&mut self, whole: &[u8], opening: &[u8], desk: &mut Desk<'_>) {
+    fn message(&self, whole: &[u8], opening: &[u8], desk: &mut Desk<'_>) {
         let error = attribute(opening, b" type=") == Some(b"error");
         if error {
             if let Some(of) = attribute(opening, b" id=").and_then(number) {
@@ -262,7 +262,7 @@ impl Inbound {
         }
     }
 
-    fn presence(&mut self, whole: &[u8], opening: &[u8], desk: &mut Desk<'_>) {
+    fn presence(&self, whole: &[u8], opening: &[u8], desk: &mut Desk<'_>) {
         let (from, to) = (text(opening, b" from="), text(opening, b" to="));
         let Some(user) = self.shared.user(to) else { return };
         let status = find(whole, b"<status>tl1 ").and_then(|at| whole.get(at + 8..));
@@ -305,7 +305,7 @@ impl Inbound {
     }
 
     /// RFC 6120, 8.2.3: every request is answered; there are no services here but pings.
-    fn request(&mut self, opening: &[u8], desk: &mut Desk<'_>) {
+    fn request(&self, opening: &[u8], desk: &mut Desk<'_>) {
         let kind = attribute(opening, b" type=").unwrap_or_default();
         if !matches!(kind, b"get" | b"set") {
             return;

@@ -254,7 +254,7 @@ impl Outbound {
         self.shared.posts.len() > 1 && self.domain == thread
     }
 
-    fn message(&mut self, it: Texts<'_>, desk: &mut Desk<'_>) {
+    fn message(&self, it: Texts<'_>, desk: &mut Desk<'_>) {
         let mark = desk.ledger.mark(it.flow, it.pair, it.intended_ns);
         let out = &mut *desk.out;
         out.extend_from_slice(b"<message from='");
@@ -270,7 +270,7 @@ impl Outbound {
     }
 
     /// RFC 6121, 4.4.2: a copy for each watcher, since each is asked of by its own address.
-    fn presence(&mut self, it: Texts<'_>, desk: &mut Desk<'_>) {
+    fn presence(&self, it: Texts<'_>, desk: &mut Desk<'_>) {
         let shared = Arc::clone(&self.shared);
         let Some(pairs) = shared.pairs.flows.get(usize::from(it.flow)) else { return };
         let user = pairs.users.get(it.pair as usize).map_or(0, |users| users.0);

@@ -3,7 +3,7 @@
 //! Answers SRV for XMPP servers and SIP edges, and A. Everything else does not exist. One answers
 //! for all populations of a run that name its address. Does **not** recurse.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -65,7 +65,7 @@ impl Services {
 
 /// What is known, by domain in lower case.
 #[derive(Clone, Debug, Default)]
-pub struct Zones(HashMap<String, Services>);
+pub struct Zones(BTreeMap<String, Services>);
 
 impl Zones {
     /// A domain has these services too.
@@ -155,14 +155,16 @@ fn answered(zones: &RwLock<Zones>, query: &[u8]) -> Option<Vec<u8>> {
     zones.read().unwrap_or_else(PoisonError::into_inner).answer(query)
 }
 
-/// Ends with the process; a socket's error is one datagram's.
+/// Ends with the process; a socket's error is one datagram's, a thousand in a row are the socket's.
 fn answer_datagrams(socket: &UdpSocket, zones: &RwLock<Zones>) {
     let mut buffer = [0; 4_096];
-    loop {
+    let mut failed = 0;
+    while failed < 1_000 {
         let Ok((len, from)) = socket.recv_from(&mut buffer) else {
-            thread::sleep(Duration::from_millis(1));
+            failed += 1;
             continue;
         };
+        failed = 0;
         if let Some(answer) = buffer.get(..len).and_then(|query| answered(zones, query)) {
             // Who does not take it asks again.
             drop(socket.send_to(&answer, from));
