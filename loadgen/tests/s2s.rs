@@ -1,6 +1,8 @@
 //! Played XMPP servers against a Tandem that is started for it: streams in and out, by certificate
 //! and by dialback, presence both ways, and servers that misbehave.
 
+#![expect(clippy::unwrap_used, reason = "a test's own stage ends it where it fails")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
