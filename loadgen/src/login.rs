@@ -100,10 +100,14 @@ impl Login {
         kept: &mut Salted,
         out: &mut Vec<u8>,
     ) -> Result<Next, String> {
+        // What was looked through is not looked through again, or nonsense without end would cost
+        // its length squared.
+        let mut from = self.held.len().saturating_sub(16);
         self.held.extend_from_slice(bytes);
         loop {
+            let new = self.held.get(std::mem::take(&mut from)..).unwrap_or_default();
             for fault in [&b"<stream:error"[..], b"<failure", b"type='error'", b"type=\"error\""] {
-                if find(&self.held, fault).is_some() {
+                if find(new, fault).is_some() {
                     return Err(String::from_utf8_lossy(&self.held).into_owned());
                 }
             }

@@ -226,6 +226,7 @@ impl Worker {
             conn: None,
             at: At::Connecting,
             stood: false,
+            takes: false,
             pipe: None,
             tls: None,
             out: Vec::new(),
@@ -367,6 +368,8 @@ impl Worker {
         let Some(slot) = self.slot(id) else { return };
         slot.closing = true;
         slot.at = At::Leaving;
+        self.not_ready(id);
+        let Some(slot) = self.slot(id) else { return };
         if let Some(tls) = &mut slot.pipe {
             tls.send_close_notify();
             seal(tls, &mut slot.out);
@@ -401,15 +404,12 @@ impl Worker {
         }
         let step = step.unwrap_or_else(|| slot.at.step());
         slot.fault = Some((step, reason.to_owned()));
-        let ready = slot.at == At::Ready;
         slot.at = At::Leaving;
         if let Some(conn) = slot.conn {
             self.todo.push(Todo::Close(conn, Ending::Abort));
         }
         self.ledger.step_failed(step, reason);
-        if ready {
-            self.not_ready(id);
-        }
+        self.not_ready(id);
     }
 
     /// An order for somebody, if he takes any.

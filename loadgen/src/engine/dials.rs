@@ -208,6 +208,7 @@ impl Worker {
         }
         slot.at = At::Ready;
         slot.stood = true;
+        slot.takes = slot.carrier.is_some();
         let (population, carrier, errand) =
             (slot.population as usize, slot.carrier, slot.errand.take());
         let began_ns = slot.began_ns;
@@ -235,7 +236,7 @@ impl Worker {
     pub(super) fn not_ready(&mut self, id: u32) {
         let Some(slot) = self.slot(id) else { return };
         let (population, carrier) = (slot.population as usize, slot.carrier);
-        let Some(n) = carrier else { return };
+        let Some(n) = carrier.filter(|_| std::mem::replace(&mut slot.takes, false)) else { return };
         self.ready = self.ready.saturating_sub(1);
         if let Some(carrier) = self.carrier(population, n)
             && carrier.party == id

@@ -75,6 +75,8 @@ pub(super) struct Slot {
     pub(super) at: At,
     /// It was ready once.
     pub(super) stood: bool,
+    /// It takes orders now.
+    pub(super) takes: bool,
     pub(super) pipe: Option<Box<rustls::Connection>>,
     pub(super) tls: Option<(Arc<rustls::ClientConfig>, String)>,
     /// To be sent, sealed where TLS stands.

@@ -134,7 +134,10 @@ impl Client {
             Item::StreamError(whole) => {
                 desk.wishes.push(Wish::Fail("stream", condition(whole).to_owned()));
             }
-            Item::StreamEnd => desk.wishes.push(Wish::Close),
+            // After our own goodbye nothing is heard any more.
+            Item::StreamEnd => {
+                desk.wishes.push(Wish::Fail("stream", "ended by the server".to_owned()));
+            }
         }
     }
 
