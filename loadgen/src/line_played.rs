@@ -1,6 +1,6 @@
 //! The commands around played XMPP servers: their certificates, their names, and a closed loop.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,7 +43,7 @@ pub(super) struct Certificates {
     also: Vec<String>,
 }
 
-/// Answers for the played domains' names until it is ended.
+/// Answers for the played domains' names until standard input ends.
 #[derive(Args)]
 pub(super) struct Dns {
     /// Where it answers, over UDP and TCP.
@@ -147,11 +147,9 @@ impl Dns {
             zones.add(&name, services);
         }
         let at = names::serve(self.listen, zones).map_err(|e| format!("{}: {e}", self.listen))?;
-        println!("{}", serde_json::json!({ "dns": at.to_string() }));
-        io::stdout().flush().map_err(|e| e.to_string())?;
-        loop {
-            std::thread::park();
-        }
+        let told = tell(&serde_json::json!({ "dns": at.to_string() }))?;
+        io::stdin().read_to_end(&mut Vec::new()).map_err(|e| e.to_string())?;
+        Ok(told)
     }
 }
 

@@ -53,7 +53,7 @@ enum Command {
     S2sChat(Box<line_played::S2sChat>),
     /// Makes a throw-away authority and the certificates of played domains.
     Certificates(line_played::Certificates),
-    /// Answers for the names of played domains.
+    /// Answers for the names of played domains, until standard input ends.
     Dns(line_played::Dns),
     /// Prints the users of a run, one `name password` a line, to provision them beforehand.
     Users {
