@@ -66,3 +66,5 @@ pub mod config;
 #[forbid(unsafe_code)]
 #[expect(clippy::disallowed_methods, reason = "the control thread may wait and reads the clock")]
 pub mod control;
+#[forbid(unsafe_code)]
+pub mod tune;

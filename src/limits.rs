@@ -355,8 +355,9 @@ const _: () = assert!(
 
 // net: the pump, the mesh and the lanes.
 
-/// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn.
-pub const ACCEPT_BACKLOG_MAX: i32 = 4_096;
+/// Connections that may wait in a listener's accept queue; the kernel caps it at somaxconn, so a
+/// host that raises that (`tandem tune`) has nothing else to change.
+pub const ACCEPT_BACKLOG_MAX: i32 = 65_535;
 /// Octets of the longest datagram that is taken: as many as UDP can carry.
 pub const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// Datagrams taken from all sockets of a shard in a turn.
@@ -580,3 +581,14 @@ const _: () = assert!(WATCHED_EXPIRES_FLOOR < 3_600 && WATCHED_EXPIRES_MAX >= 7_
 
 /// Shards of one node; ids keep a few bits for them.
 pub const SHARDS_MAX: u16 = 64;
+
+// Tuning.
+
+/// Connections that a tuning profile may be for.
+pub const TUNE_CONNECTIONS_MAX: u32 = 50_000_000;
+/// Octets of a file of the host that are read.
+pub const TUNE_FILE_BYTES_MAX: u64 = 1 << 20;
+/// TuneD profiles that include each other.
+pub const TUNE_INCLUDES_MAX: usize = 8;
+/// Files that one pattern of sysfs may mean: one per processor, and more.
+pub const TUNE_MATCHES_MAX: usize = 4_096;

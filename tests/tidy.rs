@@ -220,6 +220,7 @@ const REPLACED: &[(&str, &str, &[&str])] = &[
             "src/admin",
             "src/config",
             "src/cli",
+            "src/tune",
             "src/main.rs",
             "tests",
             "loadgen",

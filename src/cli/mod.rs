@@ -13,6 +13,7 @@ pub mod demo;
 mod output;
 mod reload;
 mod run;
+mod tune;
 
 use crate::admin::Exit;
 
@@ -45,6 +46,9 @@ enum Command {
         after_help = "Example: tandem demo\n         tandem demo --once\n         tandem demo --write my-tandem\n\nNeeds neither root nor a network: everything stays on 127.0.0.1.\nExit codes: 0 all steps held, 1 one did not."
     )]
     Demo(DemoArgs),
+    /// Holds this host against what a node or the load generator wants of it.
+    #[command(subcommand)]
+    Tune(tune::TuneCommand),
 }
 
 #[derive(Debug, Args)]
@@ -262,6 +266,7 @@ impl Cli {
                 Some(folder) => demo::write(folder),
                 None => demo::demo(args.once),
             },
+            Command::Tune(command) => tune::tune(&command),
         }
     }
 }

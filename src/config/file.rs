@@ -159,7 +159,7 @@ pub(crate) fn read(source: &str, found: &mut Findings) -> File {
 
 /// Tells what is not TOML. The parser stops believing at the first mistake, so that line is
 /// blanked and the rest parsed again: the next mistake is told in the same run.
-fn not_toml(source: &str, mut faults: Vec<toml::de::Error>, found: &mut Findings) {
+pub(crate) fn not_toml(source: &str, mut faults: Vec<toml::de::Error>, found: &mut Findings) {
     let mut text = source.to_owned();
     let mut told = Vec::new();
     while let Some(fault) = faults.into_iter().next() {

@@ -16,6 +16,41 @@ pub struct Key {
     pub means: &'static str,
 }
 
+/// What one kind of file may have in it.
+#[derive(Debug)]
+pub struct Book {
+    pub keys: &'static [Key],
+    /// The tables that are lists: `[[name]]`.
+    pub lists: &'static [&'static str],
+}
+
+impl Book {
+    /// `[node]`, `[[domain]]`.
+    pub fn title(&self, table: &str) -> String {
+        if self.lists.contains(&table) { format!("[[{table}]]") } else { format!("[{table}]") }
+    }
+
+    /// The tables, each once, in reading order.
+    pub fn tables(&self) -> Vec<&'static str> {
+        let mut tables: Vec<&str> = self.keys.iter().map(|it| it.table).collect();
+        tables.dedup();
+        tables
+    }
+
+    /// The keys of a table.
+    pub fn of_table(&self, table: &str) -> Vec<&'static str> {
+        self.keys.iter().filter(|it| it.table == table).map(|it| it.name).collect()
+    }
+
+    /// The tables in which a key of that name stands.
+    pub fn tables_of(&self, name: &str) -> Vec<&'static str> {
+        self.keys.iter().filter(|it| it.name == name).map(|it| it.table).collect()
+    }
+}
+
+/// The configuration of a node.
+pub static CONFIG: Book = Book { keys: KEYS, lists: LISTS };
+
 /// The tables that are lists: `[[name]]`.
 pub const LISTS: &[&str] = &["domain", "listen", "peer", "edge"];
 
@@ -306,7 +341,8 @@ pub const KEYS: &[Key] = &[
     ),
 ];
 
-const fn key(
+/// One row of a [`Book`].
+pub const fn key(
     table: &'static str,
     name: &'static str,
     takes: &'static str,
@@ -318,24 +354,22 @@ const fn key(
 
 /// `[node]`, `[[domain]]`.
 pub fn title(table: &str) -> String {
-    if LISTS.contains(&table) { format!("[[{table}]]") } else { format!("[{table}]") }
+    CONFIG.title(table)
 }
 
 /// The tables, each once, in reading order.
 pub fn tables() -> Vec<&'static str> {
-    let mut tables: Vec<&str> = KEYS.iter().map(|it| it.table).collect();
-    tables.dedup();
-    tables
+    CONFIG.tables()
 }
 
 /// The keys of a table.
 pub fn of_table(table: &str) -> Vec<&'static str> {
-    KEYS.iter().filter(|it| it.table == table).map(|it| it.name).collect()
+    CONFIG.of_table(table)
 }
 
 /// The tables in which a key of that name stands.
 pub fn tables_of(name: &str) -> Vec<&'static str> {
-    KEYS.iter().filter(|it| it.name == name).map(|it| it.table).collect()
+    CONFIG.tables_of(name)
 }
 
 /// The reference, as text.

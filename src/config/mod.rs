@@ -27,7 +27,9 @@ mod tests;
 
 pub use check::keep_scram_secret;
 pub use file::Pump;
+pub(crate) use file::not_toml;
 pub use finding::{Finding, Findings, Severity};
+pub(crate) use read::{At, Section, did_you_mean, in_words, printable, tables};
 pub use summary::{pattern_text, rule_text};
 
 /// Everything the node needs to start.
@@ -116,7 +118,7 @@ pub fn load_in(path: &Path, host: &Environment) -> Result<Loaded, Findings> {
         Ok(Ok(text)) => text,
         Ok(Err(_)) => return Err(unreadable(path, "the configuration is not UTF-8 text", "")),
         Err(fault) => {
-            let what = format!("the configuration can't be read: {}", read::in_words(&fault));
+            let what = format!("the configuration can't be read: {}", in_words(&fault));
             let mend = "`tandem demo --write DIR` leaves one to start from";
             return Err(unreadable(path, &what, mend));
         }

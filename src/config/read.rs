@@ -27,6 +27,9 @@ impl<T> At<T> {
 
 /// One table that is being read. Keys that nobody took are unknown ones.
 pub(crate) struct Section<'i, 'f> {
+    book: &'static keys::Book,
+    /// Keys that were there, whatever came of them.
+    taken: Vec<String>,
     /// Without brackets.
     name: &'static str,
     /// The place of its header.
@@ -43,12 +46,33 @@ impl<'i, 'f> Section<'i, 'f> {
         table: DeTable<'i>,
         found: &'f mut Findings,
     ) -> Self {
-        Self { name, span, table, found }
+        Self::of(&keys::CONFIG, name, span, table, found)
+    }
+
+    /// The same in a file of another kind.
+    pub(crate) fn of(
+        book: &'static keys::Book,
+        name: &'static str,
+        span: Range<usize>,
+        table: DeTable<'i>,
+        found: &'f mut Findings,
+    ) -> Self {
+        Self { book, taken: Vec::new(), name, span, table, found }
     }
 
     /// Without brackets.
     pub(crate) fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Whether the key was written and taken: what was wrong with it is told already.
+    pub(crate) fn told(&self, key: &str) -> bool {
+        self.taken.iter().any(|it| it == key)
+    }
+
+    /// A finding of the caller's own.
+    pub(crate) fn push(&mut self, finding: Finding) {
+        self.found.push(finding);
     }
 
     /// Whether the key is written, whatever its value.
@@ -70,13 +94,14 @@ impl<'i, 'f> Section<'i, 'f> {
 
     fn take(&mut self, key: &str) -> Option<At<DeValue<'i>>> {
         let value = self.table.remove(key)?;
+        self.taken.push(key.to_owned());
         let span = value.span();
         Some(At { value: value.into_inner(), span })
     }
 
     fn wrong_type(&mut self, key: &str, span: Range<usize>, got: &DeValue<'_>, takes: &str) {
-        let title = keys::title(self.name);
-        let row = keys::KEYS.iter().find(|it| it.table == self.name && it.name == key);
+        let title = self.book.title(self.name);
+        let row = self.book.keys.iter().find(|it| it.table == self.name && it.name == key);
         let mend = row.map_or_else(String::new, |it| format!("`{key}` takes {}", it.takes));
         let what = format!("`{key}` in {title} is {}, not {takes}", kind(got));
         self.found
@@ -153,7 +178,7 @@ impl<'i, 'f> Section<'i, 'f> {
             return Some(At { value: *value, span: word.span });
         }
         let known: Vec<&str> = words.iter().map(|it| it.0).collect();
-        let title = keys::title(self.name);
+        let title = self.book.title(self.name);
         let what = format!("unknown value \"{}\" for `{key}` in {title}", printable(&word.value));
         let mark = did_you_mean(keys::nearest(&word.value, &known), '"');
         let list: Vec<String> = known.iter().map(|it| format!("\"{it}\"")).collect();
@@ -187,7 +212,7 @@ impl<'i, 'f> Section<'i, 'f> {
         if bounds.contains(&number) {
             return Some(At { value: Some(number), span });
         }
-        let what = format!("`{key}` in {} is out of range", keys::title(self.name));
+        let what = format!("`{key}` in {} is out of range", self.book.title(self.name));
         let mark = format!("{} to {}", bounds.start, bounds.end - 1);
         self.found.push(Finding::error("C0109", span, what).mark(mark));
         None
@@ -204,7 +229,7 @@ impl<'i, 'f> Section<'i, 'f> {
         let text = match value {
             DeValue::String(text) => text,
             DeValue::Integer(number) => {
-                let what = format!("`{key}` in {} has no unit", keys::title(self.name));
+                let what = format!("`{key}` in {} has no unit", self.book.title(self.name));
                 let mend = format!(
                     "write \"{}s\", \"{}ms\" or \"{}us\"",
                     number.as_str(),
@@ -225,7 +250,7 @@ impl<'i, 'f> Section<'i, 'f> {
             }
         };
         let Some(length) = duration(&text) else {
-            let what = format!("`{key}` in {} is not a duration", keys::title(self.name));
+            let what = format!("`{key}` in {} is not a duration", self.book.title(self.name));
             self.found.push(
                 Finding::error("C0108", span, what)
                     .mend("write a number and one of us, ms, s, m, h: \"30s\""),
@@ -233,7 +258,7 @@ impl<'i, 'f> Section<'i, 'f> {
             return None;
         };
         if length < least || length > most {
-            let what = format!("`{key}` in {} is out of range", keys::title(self.name));
+            let what = format!("`{key}` in {} is out of range", self.book.title(self.name));
             self.found.push(Finding::error("C0109", span, what).mark(format!(
                 "{} to {}",
                 in_units(least),
@@ -250,7 +275,7 @@ impl<'i, 'f> Section<'i, 'f> {
             // It is there with a slip in it, and is told as such.
             return;
         }
-        let what = format!("`{key}` is missing in {}", keys::title(self.name));
+        let what = format!("`{key}` is missing in {}", self.book.title(self.name));
         let mark = format!("has no `{key}`");
         self.found
             .push(Finding::error("C0107", self.span.clone(), what).mark(mark).why(why).mend(mend));
@@ -258,12 +283,12 @@ impl<'i, 'f> Section<'i, 'f> {
 
     /// What is left are keys that this table does not know.
     pub(crate) fn finish(self) {
-        let known = keys::of_table(self.name);
-        let title = keys::title(self.name);
+        let known = self.book.of_table(self.name);
+        let title = self.book.title(self.name);
         for (key, _) in self.table {
             let (span, name) = (key.span(), key.into_inner());
             let elsewhere: Vec<String> =
-                keys::tables_of(&name).into_iter().map(keys::title).collect();
+                self.book.tables_of(&name).into_iter().map(|it| self.book.title(it)).collect();
             let near = keys::nearest(&name, &known);
             let what = format!("unknown key `{}` in {title}", printable(&name));
             let finding = if elsewhere.is_empty() {

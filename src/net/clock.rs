@@ -35,3 +35,12 @@ pub fn seeds() -> io::Result<Seeds> {
     getrandom::fill(&mut ids).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(Seeds { hash: u64::from_ne_bytes(hash), ids })
 }
+
+/// Whether somebody keeps the wall clock right (adjtimex); `None` if the kernel won't tell.
+pub fn is_synchronised() -> Option<bool> {
+    // SAFETY: all zeroes are a valid `timex`, and `modes` of zero asks without setting.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer describes `state`, which lives through the call.
+    let result = unsafe { libc::adjtimex(&raw mut state) };
+    (result >= 0).then_some(state.status & libc::STA_UNSYNC == 0)
+}
