@@ -124,7 +124,7 @@ fn low_limits_are_fatal() {
 fn nobody_may_check_too() {
     let mut command = Command::new(PROGRAM);
     command.args(["tune", "check", "edge+latency", "-o", "json"]);
-    // SAFETY-free: std changes the user before it starts the program.
+    // As root there is somebody with fewer rights to be.
     if fs::metadata("/proc/self").is_ok_and(|it| std::os::unix::fs::MetadataExt::uid(&it) == 0) {
         // The program has to be readable to him, which a target folder of root's may not be.
         let folder = tempfile::tempdir().expect("a folder");

@@ -1,24 +1,28 @@
 """TuneD's own loader reads the profiles under tuning/tuned, and finds in them what tuning/*.toml means.
 
 Without D-Bus, without root, without a daemon. What is meant is worked out here again from the TOML files, so that a
-mistake of `tandem tune export` is not its own judge. Debian: `apt-get install --no-install-recommends tuned`.
+mistake of `tandem tune export` is not its own judge. TUNED names a folder with the unpacked package: installing it would
+start its service on a host with systemd.
 """
 
 import os
 import sys
 import tomllib
 
+ROOT = os.environ.get("TUNED", "/")
+sys.path.insert(0, os.path.join(ROOT, "usr/lib/python3/dist-packages"))
+
 # The functions have to be there before the loader, which they and it import in a circle.
-import tuned.profiles.functions.functions  # noqa: F401
-from tuned.profiles.factory import Factory
-from tuned.profiles.loader import Loader
-from tuned.profiles.locator import Locator
-from tuned.profiles.merger import Merger
-from tuned.profiles.variables import Variables
-from tuned.utils.global_config import GlobalConfig
+import tuned.profiles.functions.functions  # noqa: E402,F401
+from tuned.profiles.factory import Factory  # noqa: E402
+from tuned.profiles.loader import Loader  # noqa: E402
+from tuned.profiles.locator import Locator  # noqa: E402
+from tuned.profiles.merger import Merger  # noqa: E402
+from tuned.profiles.variables import Variables  # noqa: E402
+from tuned.utils.global_config import GlobalConfig  # noqa: E402
 
 TUNING = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tuning")
-SYSTEM = ["/usr/lib/tuned", "/usr/lib/tuned/profiles"]
+SYSTEM = [os.path.join(ROOT, it) for it in ("usr/lib/tuned", "usr/lib/tuned/profiles")]
 SIGN = {"raise": ">", "lower": "<", "exact": "", "include": ""}
 
 

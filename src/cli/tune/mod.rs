@@ -11,7 +11,7 @@ use crate::cli::{CONFIG, Output};
 use crate::config;
 use crate::limits::TUNE_CONNECTIONS_MAX;
 use crate::tune::export::{self, Format};
-use crate::tune::{self, Host, Knob, Profile, Report, Role, Row, Severity};
+use crate::tune::{self, Host, Knob, Profile, Report, Role, Row, Scope, Severity};
 
 mod text;
 
@@ -197,19 +197,17 @@ fn list(args: &ListArgs) -> Exit {
 }
 
 fn explain(args: &ExplainArgs) -> Result<Exit, Exit> {
-    let (which, mut key) = (&args.which, args.key.clone());
-    // With a file of one's own the only word on the line is the knob.
-    let profile = required(which)?;
+    let profile = required(&args.which)?;
     let mut knobs: Vec<&Knob> = profile.all_knobs().iter().collect();
-    if let Some(key) = key.take() {
+    if let Some(key) = &args.key {
         let known: Vec<&str> = knobs.iter().map(|it| it.key.as_str()).collect();
         if !known.contains(&key.as_str()) {
-            let near = config::keys::nearest(&key, &known);
+            let near = config::keys::nearest(key, &known);
             let near = near.map_or_else(String::new, |it| format!("; did you mean `{it}`?"));
             note(format!("tandem tune: {} has no knob `{key}`{near}", profile.name));
             return Err(Exit::Usage);
         }
-        knobs.retain(|it| it.key == key);
+        knobs.retain(|it| it.key == *key);
     }
     match args.output {
         Output::Text => say_text(&text::explain(&profile, &knobs, colour_out())),
@@ -225,6 +223,7 @@ fn explain(args: &ExplainArgs) -> Result<Exit, Exit> {
 fn knob_json(profile: &Profile, knob: &Knob) -> Value {
     let is_set = profile.knobs().any(|it| it.key == knob.key);
     json!({ "key": knob.key, "kind": knob.kind.word(), "wanted": text::wanted(profile, knob),
+            "value": profile.want(knob).value(), "namespaced": knob.scope == Scope::Namespace,
             "severity": knob.severity.word(), "counts": is_set, "exported": knob.exported,
             "reason": knob.reason, "evidence": knob.evidence, "risk": knob.risk,
             "read": knob.read, "others": knob.others })

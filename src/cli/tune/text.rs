@@ -231,17 +231,17 @@ fn kept(out: &mut String, report: &Report) {
     out.push('\n');
     fold(out, "  ", "  ", "To keep the sysctls over a boot, as root:");
     if by_tuned {
-        writeln!(out, "      mkdir -p /etc/tuned/tandem-{file}").ok();
+        writeln!(out, "    mkdir -p /etc/tuned/tandem-{file}").ok();
         writeln!(
             out,
-            "      tandem tune export {name} --format tuned > /etc/tuned/tandem-{file}/tuned.conf"
+            "    tandem tune export {name} --format tuned > /etc/tuned/tandem-{file}/tuned.conf"
         )
         .ok();
-        writeln!(out, "      tuned-adm profile tandem-{file}").ok();
+        writeln!(out, "    tuned-adm profile tandem-{file}").ok();
     } else {
         writeln!(
             out,
-            "      tandem tune export {name} --format sysctl > /etc/sysctl.d/60-tandem-{file}.conf"
+            "    tandem tune export {name} --format sysctl > /etc/sysctl.d/60-tandem-{file}.conf"
         )
         .ok();
     }

@@ -125,7 +125,7 @@ fn is_empty(mask: &str) -> bool {
 /// It moves interrupts that were placed.
 pub(super) fn irqbalance(host: &Host) -> Found {
     let Some((pid, line)) = host.processes("irqbalance").into_iter().next() else {
-        return Found::ok("does not run");
+        return Found::ok("is off");
     };
     let files = ["/etc/default/irqbalance", "/etc/sysconfig/irqbalance"];
     let text = files.iter().filter_map(|it| host.read(it).ok()).collect::<Vec<_>>().join("\n");
