@@ -268,7 +268,7 @@ fn sysfs(knob: &Knob, want: &Want, on: &Context<'_>, setting: Option<&Setting>) 
 /// `always [madvise] never` means madvise.
 fn chosen(text: &str) -> String {
     let inside = text.split_once('[').and_then(|it| it.1.split_once(']'));
-    inside.map_or(text.trim(), |it| it.0).to_owned()
+    inside.map_or_else(|| text.trim(), |it| it.0).to_owned()
 }
 
 fn limit(knob: &Knob, want: &Want, on: &Context<'_>, node: Option<u32>) -> Found {

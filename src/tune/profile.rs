@@ -188,7 +188,7 @@ impl Profile {
         self.name = format!("{}+{}", self.name, other.name);
         self.tuned_summary = format!("{} ({})", self.tuned_summary, other.name);
         if self.tuned.is_some() {
-            self.tuned = other.tuned.clone().or(self.tuned.take());
+            self.tuned = other.tuned.clone().or_else(|| self.tuned.take());
         }
         self.take(&other.knobs);
     }
