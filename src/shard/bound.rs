@@ -31,7 +31,7 @@ impl Shard {
             }
             return self.stream_fault(conn, StreamFault::UnsupportedStanzaType);
         };
-        let is_long = |it: &Attr| it.raw(frame).len() > STANZA_ATTRIBUTE_OCTETS_MAX;
+        let is_long = |it: &Attr| it.octets() > STANZA_ATTRIBUTE_OCTETS_MAX;
         if [stanza.id, stanza.to, stanza.from].iter().flatten().any(is_long) {
             return self.stream_fault(conn, StreamFault::PolicyViolation);
         }

@@ -209,6 +209,18 @@ impl Marks {
         !(0x20..0x80).contains(&b) || b & self.mask == self.pair & self.mask || b == self.third
     }
 
+    /// Whether one of so many octets ends a plain run: no branch, so the compiler makes vectors of it.
+    #[inline(always)]
+    fn stop_any(self, block: &[u8; WIDE]) -> bool {
+        let pair = self.pair & self.mask;
+        let mut any = false;
+        for &b in block {
+            // As a signed number whatever is not ASCII is below zero.
+            any |= ((b as i8) < 0x20) | (b & self.mask == pair) | (b == self.third);
+        }
+        any
+    }
+
     /// The high bits of eight octets; the lowest one set is the first octet that ends the run.
     ///
     /// A subtraction borrows from octets above one that is marked itself, and what it makes of octets
@@ -224,6 +236,28 @@ impl Marks {
 
 const _: () = assert!((b'<' ^ b'>').is_power_of_two());
 const _: () = assert!((b'\'' ^ b'&').is_power_of_two() && (b'"' ^ b'&').is_power_of_two());
+
+/// Octets of text that are looked at together.
+const WIDE: usize = 32;
+
+/// Whether none of these octets is a mark-up character, a control character or beyond ASCII: what it
+/// is in XML is what it is.
+#[inline]
+pub(crate) fn is_literal(octets: &[u8]) -> bool {
+    const QUOTED: Marks = Marks { pair: b'&', mask: !(b'&' ^ b'\''), third: b'"' };
+    let (words, tail) = octets.as_chunks::<8>();
+    let mut last = [b'x'; 8];
+    for (to, from) in last.iter_mut().zip(tail) {
+        *to = *from;
+    }
+    let hit = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        TEXT.find(word) | QUOTED.find(word)
+    };
+    words.iter().fold(hit(&last), |all, word| all | hit(word)) == 0
+}
+
+const _: () = assert!((b'&' ^ b'\'').is_power_of_two());
 
 /// The next octet from `at` on that ends a plain run.
 #[inline(always)]
@@ -263,6 +297,8 @@ pub(crate) fn value(buf: &[u8], mut at: usize, quote: u8) -> Result<usize, Stop>
 #[inline(always)]
 pub(crate) fn text(buf: &[u8], mut at: usize) -> Result<usize, Stop> {
     loop {
+        let (blocks, _) = buf.get(at..).unwrap_or_default().as_chunks::<WIDE>();
+        at += WIDE * blocks.iter().take_while(|it| !TEXT.stop_any(it)).count();
         let (stop, b) = plain(buf, at, TEXT)?;
         if b == b'<' {
             return Ok(stop);

@@ -190,7 +190,7 @@ pub fn child_of<'a>(element: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// What an attribute value means: references resolved, blanks as spaces (XML 1.0, 3.3.3).
 #[inline]
 pub fn unescape(raw: &str) -> Cow<'_, str> {
-    if raw.bytes().all(|b| b != b'&' && b >= b' ') {
+    if chars::is_literal(raw.as_bytes()) || raw.bytes().all(|b| b != b'&' && b >= b' ') {
         return Cow::Borrowed(raw);
     }
     let mut out = String::with_capacity(raw.len());

@@ -309,6 +309,12 @@ impl Attr {
         std::str::from_utf8(octets).unwrap_or_default()
     }
 
+    /// How many octets the value takes on the wire.
+    #[inline]
+    pub fn octets(&self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     /// The value as meant.
     #[inline]
     pub fn value<'a>(&self, frame: &'a [u8]) -> Cow<'a, str> {

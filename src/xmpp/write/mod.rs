@@ -5,6 +5,7 @@
 //! are **not** written here but spliced.
 
 use crate::xmpp::{
+    chars,
     fault::{FaultType, StanzaFault, StreamFault},
     frame::Content,
     stanza::Ns,
@@ -13,6 +14,9 @@ use crate::xmpp::{
 /// Appends `text` so that it reads the same in text and in an attribute of either quote.
 pub fn escape_into(text: &str, out: &mut Vec<u8>) {
     let octets = text.as_bytes();
+    if chars::is_literal(octets) {
+        return out.extend_from_slice(octets);
+    }
     let special = |b: &u8| *b < b' ' || matches!(*b, b'<' | b'>' | b'&' | b'\'' | b'"' | 0xEF);
     let mut rest = octets;
     while let Some((plain, octet, behind)) = rest
