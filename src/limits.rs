@@ -150,7 +150,9 @@ pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// held is within it too.
 pub const OUTBOX_BYTES_MAX: usize = 1_048_576;
 /// Sends to one connection that go out before we look whether they arrived.
-pub const FLIGHTS_BEFORE_LOOK: usize = 4;
+pub const FLIGHTS_BEFORE_LOOK: usize = 16;
+/// So many octets in them are looked for as well.
+pub const FLIGHT_BYTES_BEFORE_LOOK: u64 = 16_384;
 /// Buffers a shard keeps for the next sends.
 pub const SEND_BUFFERS_MAX: usize = 4_096;
 /// Buffers that nobody took for so long go back to the allocator.
@@ -176,6 +178,8 @@ pub const UNHANDLED_STANZAS_LOW: usize = 500;
 pub const ASK_EVERY_STANZAS: u32 = 16;
 /// After this time it is asked too.
 pub const ASK_EVERY: Duration = Duration::from_secs(1);
+/// Whoever was asked so lately is not asked again for a single stanza.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// A session whose connection is lost waits this long for another.
 pub const SESSION_TIME_MAX: Duration = Duration::from_secs(300);
 /// A message that nobody has acknowledged after this time is stored.

@@ -59,8 +59,14 @@ pub struct Account {
     pub audience: Option<Box<Audience>>,
     pub mailbox: Mailbox,
     /// The names of the private elements, once somebody had to count them (XEP-0049).
-    pub private: Option<Vec<Box<str>>>,
+    pub private: Option<Box<PrivateNames>>,
 }
+
+/// Names of private elements.
+#[derive(Debug)]
+pub struct PrivateNames(pub Vec<Box<str>>);
+
+const _: () = assert!(size_of::<Account>() <= 128, "idle clients hold one each");
 
 /// Messages that wait in the store for a user.
 #[derive(Debug, Default)]
@@ -130,6 +136,16 @@ pub struct Available {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany;
 
+#[inline]
+fn readiness_of<K>(user: Option<&User<K>>) -> Readiness {
+    match user {
+        None => Readiness::Unknown,
+        Some(User { account: None, .. }) => Readiness::Loading,
+        Some(User { busy: true, .. }) => Readiness::Busy,
+        Some(_) => Readiness::Ready,
+    }
+}
+
 impl<K: Copy + PartialEq> Home<K> {
     /// `seed` makes the table's order unguessable for those who choose the names.
     pub fn new(seed: u64) -> Self {
@@ -159,25 +175,22 @@ impl<K: Copy + PartialEq> Home<K> {
     /// What may be done with a user now.
     #[inline]
     pub fn readiness(&self, bare: &str) -> Readiness {
-        match self.users.get(bare) {
-            None => Readiness::Unknown,
-            Some(User { account: None, .. }) => Readiness::Loading,
-            Some(User { busy: true, .. }) => Readiness::Busy,
-            Some(_) => Readiness::Ready,
-        }
+        readiness_of(self.users.get(bare))
     }
 
-    /// What is unusual about a user, so that all others need one look.
+    /// The same and what is unusual about a user, so that all others need one look.
     #[inline]
-    pub fn habits(&self, bare: &str) -> Habits {
-        self.users.get(bare).map_or_else(Habits::default, |it| {
+    pub fn glance(&self, bare: &str) -> (Readiness, Habits) {
+        let user = self.users.get(bare);
+        let habits = user.map_or_else(Habits::default, |it| {
             let account = it.account.as_deref();
             Habits {
                 special: it.resources.iter().any(|r| r.carbons)
                     || account.is_some_and(|it| it.mailbox.is_open()),
                 ruled: account.is_some_and(|it| !it.privacy.is_empty()),
             }
-        })
+        });
+        (readiness_of(user), habits)
     }
 
     /// The record is being asked for.
@@ -280,6 +293,8 @@ impl<K: Copy + PartialEq> Home<K> {
             return Err(TooMany);
         }
         self.online += usize::from(user.resources.is_empty());
+        // Nearly everybody has one, and a vector would make room for four.
+        user.resources.reserve_exact(1);
         user.resources.push(fresh);
         Ok(None)
     }
@@ -388,7 +403,8 @@ impl Account {
     /// The list of the private elements, as it is kept under [`PRIVATE_NAMES`].
     pub fn know_private(&mut self, list: &[u8]) {
         let names = String::from_utf8_lossy(list);
-        self.private = Some(names.lines().map(Box::from).collect());
+        let names = names.lines().map(Box::from).collect();
+        self.private = Some(Box::new(PrivateNames(names)));
     }
 
     /// The contact, by its bare address, sees the user's presence.

@@ -50,6 +50,11 @@ impl Audience {
         audience
     }
 
+    /// Nobody hears of it: it need not be kept, since it is made anew in no time.
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_empty() && self.foreign.is_empty()
+    }
+
     /// The share of a shard.
     pub fn share_mut(&mut self, shard: u16) -> Option<&mut Share> {
         self.shares.iter_mut().find(|it| it.shard == shard)

@@ -79,7 +79,10 @@ impl Shard {
         if carry.to.local().is_none() {
             return self.serve(carry);
         }
-        let home = ShardId(shard_of(carry.to.slot(), self.settings.shards));
+        let home = match self.settings.shards {
+            1 => self.id,
+            shards => ShardId(shard_of(carry.to.slot(), shards)),
+        };
         if home == self.id {
             self.deliver(carry);
         } else if self.posts.stanza(home, Record::Stanza, carry, false).is_err() {
@@ -89,7 +92,13 @@ impl Shard {
 
     /// On the home shard of `to`, whose record is there.
     pub(super) fn deliver_now(&mut self, carry: &Carry<'_>) {
-        let Habits { special, ruled } = self.home.habits(carry.to.bare());
+        let habits = self.home.glance(carry.to.bare()).1;
+        self.deliver_by(habits, carry);
+    }
+
+    /// The same, of a user who was looked at already.
+    pub(super) fn deliver_by(&mut self, habits: Habits, carry: &Carry<'_>) {
+        let Habits { special, ruled } = habits;
         if ruled && self.blocked_inbound(carry) {
             return;
         }
@@ -382,7 +391,7 @@ impl Shard {
             };
             look(outbox, id, kernel, books, &mut self.buffers);
         }
-        outbox.listed = outbox.is_owing();
+        outbox.listed = outbox.is_owing() || !outbox.rests();
         let (listed, oldest) = (outbox.listed, outbox.oldest());
         if outbox.asks(self.now.moment) {
             self.mark(id);

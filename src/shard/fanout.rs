@@ -42,6 +42,7 @@ impl Shard {
         }
         if let Some(account) = self.home.account_mut(user.bare())
             && account.audience.is_none()
+            && !audience.is_empty()
         {
             account.audience = Some(audience);
         }

@@ -131,9 +131,10 @@ impl Shard {
         if self.is_needless(carry) {
             return;
         }
-        match self.home.readiness(carry.to.bare()) {
-            Readiness::Ready => self.deliver_now(carry),
-            Readiness::Busy if self.may_overtake(carry) => self.deliver_now(carry),
+        let (readiness, habits) = self.home.glance(carry.to.bare());
+        match readiness {
+            Readiness::Ready => self.deliver_by(habits, carry),
+            Readiness::Busy if self.may_overtake(carry) => self.deliver_by(habits, carry),
             _ => self.wait_at_gate(carry),
         }
     }

@@ -204,6 +204,12 @@ pub trait Kernel {
     /// Sends `bytes`, all of them. At most one send per connection is out: the next may follow
     /// [`Event::Sent`].
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>);
+    /// The same by somebody who has a use for the buffer now: a kernel side that was rid of all
+    /// octets at once gives it back, and then [`Event::Sent`] does **not** follow.
+    fn send_now(&mut self, conn: ConnId, bytes: Vec<u8>) -> Option<Vec<u8>> {
+        self.send(conn, bytes);
+        None
+    }
     /// Ends a connection; [`Event::Gone`] follows.
     fn close(&mut self, conn: ConnId, ending: Ending);
     /// Octets of all sends that the far end's kernel has not acknowledged yet, those included that

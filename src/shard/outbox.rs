@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use crate::envelope::Kind;
 use crate::limits::{
-    ASK_EVERY, ASK_EVERY_STANZAS, OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES, OUTBOX_LOW_BYTES,
-    OUTBOX_SLOW_BYTES, STANZA_SLACK_BYTES, UNACKED_HIGH_BYTES, UNACKED_STANZAS_MAX,
+    FLIGHT_BYTES_BEFORE_LOOK, FLIGHTS_BEFORE_LOOK, OUTBOX_BYTES_MAX, OUTBOX_HIGH_BYTES,
+    OUTBOX_LOW_BYTES, OUTBOX_SLOW_BYTES, STANZA_SLACK_BYTES, UNACKED_HIGH_BYTES,
+    UNACKED_STANZAS_MAX,
 };
 use crate::shard::account::Origin;
 use crate::shard::buffers::Buffers;
 use crate::shard::idle::Rest;
 use crate::time::Moment;
-use crate::xmpp::sm::{self, TooHigh};
 
 /// The sending half of a connection.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub(crate) struct Outbox {
     sending: bool,
     /// It is on the shard's list of those that owe an acknowledgement.
     pub(crate) listed: bool,
+    /// It owed none when it was looked at, and has owed none since.
+    quiet: bool,
     /// Where the far end counts what it handled.
     managed: Option<Box<Managed>>,
     /// Nobody looks at the client, or it reads slowly: what can wait is held (`idle`).
@@ -58,8 +60,12 @@ struct Managed {
     unasked: u32,
     /// Somebody waits for one of these.
     wanted: bool,
+    /// Somebody waits for one of these and says nothing more before he knows.
+    urgent: bool,
     /// An `<r/>` is not answered yet.
     asked: bool,
+    /// When the last one was written.
+    asked_at: Option<Moment>,
     /// Since when something was neither asked for nor acknowledged.
     unasked_since: Moment,
 }
@@ -113,8 +119,9 @@ impl Outbox {
         match self.managed.as_deref_mut() {
             None if origin.is_none() => return false,
             None => {}
-            Some(managed) => managed.written(length, origin.is_some(), since),
+            Some(managed) => managed.written(length, origin, since),
         }
+        self.quiet = false;
         let end = self.waiting_start + self.waiting.len() as u64;
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.receipts.push_back(Receipt { end, length, origin, since, tried: false });
@@ -206,9 +213,26 @@ impl Outbox {
         !self.receipts.is_empty()
     }
 
-    /// So many sends are out whose arrival nobody looked at yet.
-    pub(crate) fn wants_look(&self, flights: usize) -> bool {
-        self.flights.len() >= flights && self.asks_kernel()
+    /// So much is out whose arrival nobody looked at yet.
+    pub(crate) fn wants_look(&self) -> bool {
+        let Some(first) = self.flights.front() else { return false };
+        let is_much = self.flights.len() >= FLIGHTS_BEFORE_LOOK
+            || self.wire_written - first.wire_end >= FLIGHT_BYTES_BEFORE_LOOK;
+        is_much && self.asks_kernel()
+    }
+
+    /// Nothing is owed. True: nothing was since the last time either, and the room that a busy hour
+    /// took is given back.
+    pub(crate) fn rests(&mut self) -> bool {
+        debug_assert!(self.receipts.is_empty());
+        if !std::mem::replace(&mut self.quiet, true) {
+            return false;
+        }
+        self.receipts = VecDeque::new();
+        if self.flights.is_empty() {
+            self.flights = VecDeque::new();
+        }
+        true
     }
 
     /// What the far end's kernel has acknowledged matters.
@@ -236,7 +260,7 @@ impl Outbox {
     }
 
     /// Takes what waits for a send in clear text: the octets come back by [`Outbox::sent`].
-    pub(crate) fn take_plain(&mut self) -> Vec<u8> {
+    pub(super) fn take_plain(&mut self, buffers: &mut Buffers) -> Vec<u8> {
         debug_assert!(!self.sending);
         let bytes = std::mem::take(&mut self.waiting);
         self.waiting_start += bytes.len() as u64;
@@ -246,8 +270,13 @@ impl Outbox {
             // A copy where the stream may be resumed: another connection may want the octets while
             // this one's send still holds them.
             let lent = self.managed.is_none();
+            let mut plain = Vec::new();
+            if !lent {
+                plain = buffers.take();
+                plain.extend_from_slice(&bytes);
+            }
             self.flights.push_back(Flight {
-                plain: if lent { Vec::new() } else { bytes.clone() },
+                plain,
                 plain_end: self.waiting_start,
                 wire_end: self.wire_written,
                 lent,
@@ -361,132 +390,26 @@ impl Outbox {
     }
 }
 
-/// Stream management (XEP-0198).
-impl Outbox {
-    /// From here on the far end counts; so far it has counted `acked`.
-    pub(crate) fn manage(&mut self, acked: u32, now: Moment) {
-        let start = self.waiting_start + self.waiting.len() as u64;
-        self.managed = Some(Box::new(Managed {
-            start,
-            acked,
-            bytes: 0,
-            unasked: 0,
-            wanted: false,
-            asked: false,
-            unasked_since: now,
-        }));
-    }
-
-    /// The far end has handled `handled` stanzas in all: the accounts of those that are news are
-    /// closed. The fault tells how many were sent.
-    pub(crate) fn handled(
-        &mut self,
-        handled: u32,
-        now: Moment,
-        mut delivered: impl FnMut(Receipt),
-        free: impl FnMut(Vec<u8>),
-    ) -> Result<(), u32> {
-        let Some(managed) = self.managed.as_deref_mut() else { return Ok(()) };
-        // Only what was handed to the kernel can have been handled.
-        let first = self.receipts.partition_point(|r| r.end <= managed.start);
-        let sent = self.receipts.partition_point(|r| r.end <= self.waiting_start) - first;
-        let more = sm::advance(managed.acked, handled, sent as u32)
-            .map_err(|TooHigh| managed.acked.wrapping_add(sent as u32))?;
-        for receipt in self.receipts.drain(first..first + more as usize) {
-            managed.bytes = managed.bytes.saturating_sub(receipt.length as usize);
-            delivered(receipt);
-        }
-        managed.acked = handled;
-        managed.asked = false;
-        if self.receipts.len() == first {
-            (managed.wanted, managed.unasked) = (false, 0);
-        } else if managed.unasked == 0 {
-            managed.unasked_since = now;
-        }
-        self.release(free);
-        Ok(())
-    }
-
-    /// An `<r/>` is to go out with what waits: a sender wants to know, or it is time.
-    pub(crate) fn asks(&self, now: Moment) -> bool {
-        let Some(managed) = self.managed.as_deref() else { return false };
-        let is_due = || {
-            self.receipts.back().is_some_and(|r| r.end > managed.start)
-                && now.since(managed.unasked_since) >= ASK_EVERY
-        };
-        managed.unasked >= ASK_EVERY_STANZAS || (!managed.asked && (managed.wanted || is_due()))
-    }
-
-    /// The `<r/>` is written.
-    pub(crate) fn asked(&mut self) {
-        if let Some(managed) = self.managed.as_deref_mut() {
-            (managed.asked, managed.wanted, managed.unasked) = (true, false, 0);
-        }
-    }
-
-    /// What another connection takes over: all that was counted and is not acknowledged, each with
-    /// whether it was sent; and up to where it was. This outbox counts no longer.
-    pub(crate) fn take_managed(&mut self) -> Option<Unacked> {
-        let managed = self.managed.take()?;
-        let first = self.receipts.partition_point(|r| r.end <= managed.start);
-        let sent = self.receipts.partition_point(|r| r.end <= self.waiting_start) - first;
-        let stanzas = self.texts(first);
-        self.receipts.truncate(first);
-        Some(Unacked { acked: managed.acked, sent, stanzas })
-    }
-
-    /// Closes the accounts of what was written before the far end counted.
-    fn acknowledge_until(
-        &mut self,
-        wire_done: u64,
-        until: u64,
-        mut delivered: impl FnMut(Receipt),
-        free: impl FnMut(Vec<u8>),
-    ) {
-        let arrived = self.flights.iter().take_while(|f| f.wire_end <= wire_done && !f.lent).last();
-        let plain_done = arrived.map_or(0, |f| f.plain_end).min(until);
-        while let Some(receipt) = self.receipts.front().filter(|r| r.end <= plain_done) {
-            delivered(*receipt);
-            self.receipts.pop_front();
-        }
-        self.release(free);
-    }
-
-    /// Flights with nothing in them that may still be wanted.
-    fn release(&mut self, mut free: impl FnMut(Vec<u8>)) {
-        let wanted = self.receipts.front().map_or(u64::MAX, |r| r.end - u64::from(r.length));
-        while self.flights.front().is_some_and(|f| !f.lent && f.plain_end <= wanted) {
-            if let Some(flight) = self.flights.pop_front() {
-                free(flight.plain);
-            }
-        }
-    }
-}
-
-/// What a managed outbox held when its connection was lost.
-#[derive(Debug)]
-pub(crate) struct Unacked {
-    /// The far end's count so far.
-    pub(crate) acked: u32,
-    /// How many of `stanzas` went out, from the first on.
-    pub(crate) sent: usize,
-    pub(crate) stanzas: Vec<(Receipt, Vec<u8>)>,
-}
-
 impl Managed {
     fn has_room(&self, stanzas: usize) -> bool {
         stanzas < UNACKED_STANZAS_MAX && self.bytes < UNACKED_HIGH_BYTES
     }
 
-    fn written(&mut self, length: usize, wanted: bool, now: Moment) {
+    fn written(&mut self, length: usize, origin: Option<Origin>, now: Moment) {
         if self.unasked == 0 {
             self.unasked_since = now;
         }
         self.unasked += 1;
-        self.wanted |= wanted;
+        self.wanted |= origin.is_some();
+        self.urgent |= origin.is_some_and(|it| it.gateway().is_some());
         self.bytes += length;
     }
 }
+
+#[path = "outbox_managed.rs"]
+mod managed;
+
+pub(crate) use managed::Unacked;
 
 #[cfg(test)]
 #[path = "outbox_tests.rs"]

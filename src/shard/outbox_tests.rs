@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::envelope::Kind;
+use crate::limits::{ASK_AGAIN_AFTER, ASK_EVERY, ASK_EVERY_STANZAS};
 
 const ORIGIN: Origin = Origin { shard: 0, kind: Kind::Message, stream: 0, number: 0 };
 
@@ -21,7 +22,7 @@ fn a_stanza_is_delivered_when_its_last_octet_is_acknowledged() {
     let mut outbox = Outbox::default();
     outbox.buffer().extend_from_slice(b"<header>");
     add(&mut outbox, "<one/>");
-    let bytes = outbox.take_plain();
+    let bytes = outbox.take_plain(&mut Buffers::default());
     assert_eq!(bytes, b"<header><one/>");
     assert_eq!(acknowledged(&mut outbox, 0), 0, "the send is still out");
     add(&mut outbox, "<two/>");
@@ -53,7 +54,7 @@ fn what_did_not_arrive_is_given_back_in_order() {
 fn octets_on_nobodys_account_are_not_kept() {
     let mut outbox = Outbox::default();
     outbox.buffer().extend_from_slice(b"<stream>");
-    let bytes = outbox.take_plain();
+    let bytes = outbox.take_plain(&mut Buffers::default());
     assert_eq!(outbox.sent(bytes), b"<stream>", "back to the pool");
     assert!(outbox.lost().is_empty());
 }
@@ -71,7 +72,7 @@ fn handled(outbox: &mut Outbox, count: u32) -> Result<usize, u32> {
 }
 
 fn flush(outbox: &mut Outbox) {
-    let bytes = outbox.take_plain();
+    let bytes = outbox.take_plain(&mut Buffers::default());
     outbox.sent(bytes);
 }
 
@@ -126,7 +127,7 @@ fn it_is_asked_when_somebody_waits_and_else_now_and_then() {
     assert!(outbox.asks(later), "a while has passed");
     add(&mut outbox, "<one/>");
     assert!(outbox.asks(Moment(2)), "a sender waits");
-    outbox.asked();
+    outbox.asked(Moment(2));
     flush(&mut outbox);
     add(&mut outbox, "<two/>");
     assert!(!outbox.asks(later), "one question at a time");
@@ -136,6 +137,19 @@ fn it_is_asked_when_somebody_waits_and_else_now_and_then() {
     assert!(outbox.asks(Moment(2)), "so many are not covered by it");
     assert_eq!(handled(&mut outbox, 1), Ok(1));
     assert!(outbox.asks(Moment(2)), "the sender of the second waits");
+}
+
+#[test]
+fn one_question_serves_what_is_said_in_quick_succession() {
+    let mut outbox = managed();
+    add(&mut outbox, "<one/>");
+    assert!(outbox.asks(Moment(2)));
+    outbox.asked(Moment(2));
+    flush(&mut outbox);
+    assert_eq!(handled(&mut outbox, 1), Ok(1));
+    add(&mut outbox, "<two/>");
+    assert!(!outbox.asks(Moment(3)));
+    assert!(outbox.asks(Moment(2) + ASK_AGAIN_AFTER), "a sender waits");
 }
 
 #[test]
@@ -164,7 +178,7 @@ fn another_connection_takes_over_what_was_counted() {
     for text in ["<one/>", "<two/>"] {
         add(&mut outbox, text);
     }
-    let bytes = outbox.take_plain();
+    let bytes = outbox.take_plain(&mut Buffers::default());
     add(&mut outbox, "<three/>");
     assert_eq!(handled(&mut outbox, 6), Ok(1));
     let Unacked { acked, sent, stanzas } = outbox.take_managed().unwrap();

@@ -3,9 +3,7 @@
 //! Everything that arrived is taken before anything is sent, so under load many stanzas share one
 //! send per connection; the cost per stanza falls by itself when there is much to do.
 
-use crate::limits::{
-    CLIENT_STANZA_BYTES_MAX, FLIGHTS_BEFORE_LOOK, POST_AGAIN_AFTER, SWEEP_EVERY, TRIM_EVERY,
-};
+use crate::limits::{CLIENT_STANZA_BYTES_MAX, POST_AGAIN_AFTER, SWEEP_EVERY, TRIM_EVERY};
 use crate::shard::conn::{Conn, Role};
 use crate::shard::deliver::{Books, look};
 use crate::shard::kernel::{ConnId, Ending, Engine, Event, Kernel, Next, Read};
@@ -301,7 +299,10 @@ impl Shard {
         for id in dirty.drain(..) {
             self.flush_one(id, kernel);
         }
-        self.dirty = dirty;
+        // Whoever has more to say because a send was done at once says it in the next turn.
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
     }
 
     fn flush_one<K: Kernel>(&mut self, id: ConnId, kernel: &mut K) {
@@ -320,7 +321,7 @@ impl Shard {
         if outbox.is_sending() {
             return;
         }
-        if outbox.wants_look(FLIGHTS_BEFORE_LOOK) {
+        if outbox.wants_look() {
             let books = Books {
                 account: &mut self.account,
                 outcomes: &mut self.outcomes,
@@ -335,12 +336,12 @@ impl Shard {
         }
         if outbox.asks(self.now.moment) && conn.closing.is_none() {
             sm::ask(outbox.buffer());
-            outbox.asked();
+            outbox.asked(self.now.moment);
         }
         match conn.tls.as_mut() {
             None if outbox.waiting_bytes() > 0 => {
-                let bytes = outbox.take_plain();
-                kernel.send(id, bytes);
+                let bytes = outbox.take_plain(&mut self.buffers);
+                self.send_off(id, bytes, kernel);
             }
             None => {}
             Some(tls) => {
@@ -364,17 +365,24 @@ impl Shard {
                 if wire.is_empty() {
                     self.buffers.give(wire);
                 } else {
-                    kernel.send(id, wire);
+                    self.send_off(id, wire, kernel);
                 }
             }
         }
-        let Some((conn, outbox)) = self.conns.flushing(id) else { return };
+        let Some((conn, outbox)) = self.conns.both(id) else { return };
         outbox.leave_room(&mut self.buffers);
         if let Some(ending) = conn.closing
             && outbox.is_empty()
         {
             conn.closed = true;
             kernel.close(id, ending);
+        }
+    }
+
+    /// To the kernel, which may be done with it at once.
+    fn send_off<K: Kernel>(&mut self, id: ConnId, bytes: Vec<u8>, kernel: &mut K) {
+        if let Some(buffer) = kernel.send_now(id, bytes) {
+            self.sent(id, buffer);
         }
     }
 

@@ -97,6 +97,12 @@ impl Table {
         Some((conn, &mut slot.outbox))
     }
 
+    /// Both halves.
+    pub(crate) fn both(&mut self, id: ConnId) -> Option<(&mut Conn, &mut Outbox)> {
+        let slot = self.slot(id)?;
+        Some((slot.conn.as_deref_mut()?, &mut slot.outbox))
+    }
+
     /// All that are in use, by index.
     pub(crate) fn ids(&self) -> impl Iterator<Item = ConnId> {
         (0_u32..)

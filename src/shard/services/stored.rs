@@ -4,6 +4,7 @@
 //! missing card and a missing user get the same answer: who asks learns nothing about accounts.
 
 use crate::address::Address;
+use crate::home::PrivateNames;
 use crate::home::record::{Change, Fetch, Fetched, PRIVATE_NAMES};
 use crate::limits::{
     PRIVATE_BYTES_MAX, PRIVATE_ELEMENTS_MAX, PRIVATE_NAME_BYTES_MAX, VCARD_BYTES_MAX,
@@ -137,8 +138,8 @@ impl Shard {
         let queued = self.with_record(
             user,
             Box::new(move |shard| {
-                let names = shard.home.account(whose.bare()).and_then(|it| it.private.as_ref());
-                let Some(names) = names else {
+                let names = shard.home.account(whose.bare()).and_then(|it| it.private.as_deref());
+                let Some(PrivateNames(names)) = names else {
                     return shard.answer_later(later, Err(StanzaFault::ResourceConstraint));
                 };
                 let is_new = !names.contains(&put.name);
