@@ -15,7 +15,7 @@ use crate::time::Moment;
 #[derive(Debug)]
 pub(super) enum Phase {
     /// Asked for and not standing yet. The address stays where the kernel reads it.
-    Connecting { ticket: Ticket, target: Box<Target>, failed: Option<&'static str> },
+    Connecting { ticket: Ticket, target: Box<Target> },
     /// In use.
     Open,
     /// The far end closed its side; a send that is out still ends.
@@ -33,6 +33,8 @@ pub(super) enum Phase {
 pub(super) struct Target {
     pub(super) raw: SockAddr,
     pub(super) remote: SocketAddr,
+    /// Why it came to nothing, if that is known before its result.
+    pub(super) failed: Option<&'static str>,
 }
 
 /// The receive that is out with the driver.
@@ -43,19 +45,32 @@ pub(super) enum Armed {
     Stream,
 }
 
+/// A socket as edges show it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Edges of it are told.
+    pub(super) watched: bool,
+    /// It may hold something to read: no receive has found it empty since the last edge.
+    pub(super) ready: bool,
+    /// Its end or an error is there: only a receive that finds it empties the socket.
+    pub(super) hung_up: bool,
+    /// It is on the list of those that are read without an edge.
+    pub(super) listed: bool,
+}
+
 /// A send that is out.
 #[derive(Debug)]
 pub(super) struct Sending {
     pub(super) buffer: Vec<u8>,
     /// Octets the kernel took.
-    pub(super) done: usize,
+    pub(super) done: u32,
     /// The kernel or the driver still works on it.
     pub(super) out: bool,
 }
 
 impl Sending {
     pub(super) fn rest(&self) -> &[u8] {
-        self.buffer.get(self.done..).unwrap_or_default()
+        self.buffer.get(self.done as usize..).unwrap_or_default()
     }
 }
 
@@ -74,8 +89,8 @@ pub(super) struct Conn {
     pub(super) ended: bool,
     /// We send no more.
     pub(super) shut: bool,
-    /// What the epoll twin watches; the ring driver does not use it.
-    pub(super) watched: Option<u32>,
+    /// What the epoll twin knows of the socket; the ring driver does not use it.
+    pub(super) seen: Seen,
     pub(super) sending: Option<Sending>,
     /// The phase ends at this time.
     pub(super) deadline: Moment,
@@ -93,7 +108,7 @@ impl Conn {
             cancelling: false,
             ended: false,
             shut: false,
-            watched: None,
+            seen: Seen::default(),
             sending: None,
             deadline: Moment::NEVER,
             unread: Vec::new(),
@@ -121,6 +136,8 @@ pub(super) fn unpack(token: u64) -> (u8, ConnId) {
     let index = (token >> 32) as u32 & 0x0fff_ffff;
     ((token >> 60) as u8, ConnId { index, generation: token as u32 })
 }
+
+const _: () = assert!(size_of::<Slot>() <= 112, "idle connections hold one each");
 
 #[derive(Debug, Default)]
 struct Slot {

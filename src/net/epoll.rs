@@ -1,12 +1,15 @@
 //! The twin of the ring over epoll: for hosts that forbid io_uring, and as the control in
 //! measurements.
 //!
-//! Level-triggered: what was not read now shows again with the next wait. A socket is watched
-//! from its first receive on and its interest changes only when the shard changes its mind, so in
-//! the steady state a message costs one recv and one send and no epoll_ctl.
+//! Edge-triggered: a socket is put on the list once, for both directions, and its interest never
+//! changes, so in the steady state a message costs one recv and one send, no epoll_ctl and no
+//! second look of the kernel whether more is there. In exchange this driver remembers what was
+//! told: a socket stays *ready* until a receive has shown it empty, which one that leaves room in
+//! the buffer does (epoll(7)) unless the far end has hung up.
 //!
 //! Does **not** run inside glommio, which needs io_uring itself.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
@@ -22,6 +25,10 @@ const EVENTS: usize = 512;
 const READABLE: u32 = libc::EPOLLIN as u32;
 const WRITABLE: u32 = libc::EPOLLOUT as u32;
 const TROUBLE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+/// The far end sends no more.
+const HUNG_UP: u32 = TROUBLE | libc::EPOLLRDHUP as u32;
+/// What every connection is watched for.
+const EDGES: u32 = READABLE | WRITABLE | HUNG_UP | libc::EPOLLET as u32;
 /// Kinds of tokens.
 const CONN: u8 = 0;
 const LISTENER: u8 = 1;
@@ -38,6 +45,9 @@ pub(super) struct EpollDriver {
     scratch: Box<[u8]>,
     /// A listener that is being emptied and how often it may go on.
     listener: Option<(usize, u32)>,
+    /// Connections that are ready and get no edge for it: read in this turn, and in the next.
+    ready: VecDeque<ConnId>,
+    ready_next: VecDeque<ConnId>,
 }
 
 impl EpollDriver {
@@ -53,89 +63,102 @@ impl EpollDriver {
             rest: 0,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             listener: None,
+            ready: VecDeque::new(),
+            ready_next: VecDeque::new(),
         })
     }
 
-    /// Watches what the connection's state needs and nothing else.
+    /// Puts the connection on the kernel's list; what is there already shows as an edge.
     fn watch(&self, base: &mut Base, index: u32) {
         let id = base.conns.id(index);
         let Some(conn) = base.conns.at(index) else { return };
-        let mut wanted = 0;
-        if conn.armed != Armed::Idle {
-            wanted |= READABLE;
-        }
-        let connecting = matches!(conn.phase, Phase::Connecting { .. });
-        if connecting || conn.sending.as_ref().is_some_and(|sending| sending.out) {
-            wanted |= WRITABLE;
-        }
-        if conn.watched == Some(wanted) {
+        if std::mem::replace(&mut conn.seen.watched, true) {
             return;
         }
-        let call = match (conn.watched, wanted) {
-            (None, 0) => return,
-            (None, _) => libc::EPOLL_CTL_ADD,
-            // Trouble is told of even when nothing is watched, again and again. Nobody would
-            // listen, so the socket goes off the list; the next receive or send finds it.
-            (Some(_), 0) => libc::EPOLL_CTL_DEL,
-            (Some(_), _) => libc::EPOLL_CTL_MOD,
-        };
-        let fd = conn.raw();
-        conn.watched = (wanted != 0).then_some(wanted);
-        if let Err(error) = sys::epoll_set(&self.epoll, call, fd, wanted, pack(CONN, id)) {
+        let (add, token) = (libc::EPOLL_CTL_ADD, pack(CONN, id));
+        if let Err(error) = sys::epoll_set(&self.epoll, add, conn.raw(), EDGES, token) {
             // Only lack of kernel memory or of watches gets here. The connection is stuck then;
             // its deadlines or its far end end it.
             tracing::warn!(%error, "epoll_ctl_failed");
         }
     }
 
+    /// No edge will tell of it again: it is read in the next turn.
+    fn read_later(&mut self, base: &mut Base, id: ConnId) {
+        let Some(conn) = base.conns.get(id) else { return };
+        if conn.seen.ready && conn.armed != Armed::Idle && !conn.seen.listed {
+            conn.seen.listed = true;
+            self.ready_next.push_back(id);
+        }
+    }
+
     fn reap_conn(&mut self, base: &mut Base, id: ConnId) -> Option<Happened> {
         let index = id.index;
+        let edge = std::mem::take(&mut self.rest);
         let conn = base.conns.get(id)?;
+        conn.seen.ready |= edge & (READABLE | HUNG_UP) != 0;
+        conn.seen.hung_up |= edge & HUNG_UP != 0;
         if matches!(conn.phase, Phase::Connecting { .. }) {
-            self.rest = 0;
             let result = sys::socket_error(conn.raw());
-            // The phase is the pump's to change; until then nothing more is watched.
-            self.unwatch(base, index);
             return Some(Happened::Connected { index, result });
         }
-        if self.rest & (WRITABLE | TROUBLE) != 0 {
-            self.rest &= !WRITABLE;
-            if conn.sending.as_ref().is_some_and(|sending| sending.out) {
-                match self.push(base, index) {
-                    Progress::Done => return Some(Happened::Sent { index }),
-                    Progress::Broken => return Some(Happened::Broken { index }),
-                    Progress::Out => {}
-                }
-            }
+        if edge & (WRITABLE | TROUBLE) != 0
+            && conn.sending.as_ref().is_some_and(|sending| sending.out)
+        {
+            let happened = match self.push(base, index) {
+                Progress::Done => Happened::Sent { index },
+                Progress::Broken => Happened::Broken { index },
+                Progress::Out => return self.receive(base, id),
+            };
+            // One thing at a time: what is to be read comes after it.
+            self.read_later(base, id);
+            return Some(happened);
         }
-        if self.rest & (READABLE | TROUBLE) != 0 {
-            self.rest = 0;
-            return self.receive(base, index);
+        self.receive(base, id)
+    }
+
+    fn reap_ready(&mut self, base: &mut Base) -> Option<Happened> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(conn) = base.conns.get(id) else { continue };
+            conn.seen.listed = false;
+            let happened = self.receive(base, id);
+            if happened.is_some() {
+                return happened;
+            }
         }
         None
     }
 
-    fn receive(&mut self, base: &mut Base, index: u32) -> Option<Happened> {
-        let conn = base.conns.at(index)?;
-        if conn.armed == Armed::Idle {
+    fn receive(&mut self, base: &mut Base, id: ConnId) -> Option<Happened> {
+        let index = id.index;
+        let conn = base.conns.get(id)?;
+        if conn.armed == Armed::Idle || !conn.seen.ready {
             return None;
         }
-        let once = conn.armed == Armed::Once;
         let happened = match sys::receive(conn.raw(), &mut self.scratch) {
             Ok(0) => Happened::Ended { index },
             Ok(length) => {
-                if once {
+                conn.seen.ready = conn.seen.hung_up || length == self.scratch.len();
+                if conn.armed == Armed::Once {
                     conn.armed = Armed::Idle;
-                    // Watched on for now: mostly the next receive is asked for at once.
+                } else if conn.seen.ready {
+                    self.read_later(base, id);
                 }
                 let lent = Lent { buffer: 0, length: length as u32 };
                 return Some(Happened::Received { index, lent });
             }
-            Err(error) if is_later(&error) => return None,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.read_later(base, id);
+                return None;
+            }
+            Err(error) if is_later(&error) => {
+                conn.seen.ready = false;
+                return None;
+            }
             Err(_) => Happened::Broken { index },
         };
         conn.armed = Armed::Idle;
-        self.watch(base, index);
+        conn.seen.ready = false;
         Some(happened)
     }
 
@@ -146,23 +169,20 @@ impl EpollDriver {
         let Some(sending) = &mut conn.sending else { return Progress::Broken };
         while !sending.rest().is_empty() {
             match sys::send(fd, sending.rest()) {
-                Ok(length) => sending.done += length,
+                Ok(length) => sending.done += length as u32,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The refusal is what makes the kernel tell when there is room again.
                 Err(error) if is_later(&error) => {
                     self.watch(base, index);
                     return Progress::Out;
                 }
                 Err(_) => {
                     sending.out = false;
-                    self.watch(base, index);
                     return Progress::Broken;
                 }
             }
         }
         sending.out = false;
-        if conn.watched.is_some_and(|watched| watched & WRITABLE != 0) {
-            self.watch(base, index);
-        }
         Progress::Done
     }
 
@@ -184,7 +204,7 @@ impl EpollDriver {
 
     fn unwatch(&self, base: &mut Base, index: u32) {
         let Some(conn) = base.conns.at(index) else { return };
-        if conn.watched.take().is_some() {
+        if std::mem::take(&mut conn.seen).watched {
             // It can fail only if the socket is not watched, which is what we want.
             drop(sys::epoll_set(&self.epoll, libc::EPOLL_CTL_DEL, conn.raw(), 0, 0));
         }
@@ -207,12 +227,10 @@ impl Driver for EpollDriver {
             Read::Stream => Armed::Stream,
             Read::Pause => Armed::Idle,
         };
-        // After one delivery interest stays for the moment; see `receive`. A second delivery
-        // without anybody asking takes it away.
-        if conn.armed == Armed::Idle && conn.watched == Some(READABLE) && is_open(&conn.phase) {
-            return;
+        if conn.armed != Armed::Idle {
+            self.watch(base, index);
+            self.read_later(base, base.conns.id(index));
         }
-        self.watch(base, index);
     }
 
     fn send(&mut self, base: &mut Base, index: u32) -> Progress {
@@ -224,12 +242,12 @@ impl Driver for EpollDriver {
     fn connect(&mut self, base: &mut Base, index: u32) {
         let Some(conn) = base.conns.at(index) else { return };
         let fd = conn.raw();
-        if let Phase::Connecting { target, failed, .. } = &mut conn.phase
+        if let Phase::Connecting { target, .. } = &mut conn.phase
             && let Err(error) = sys::connect(fd, &target.raw)
             && error.raw_os_error() != Some(libc::EINPROGRESS)
         {
             // A socket that is not connecting tells of trouble at once, but no longer why.
-            *failed = Some(crate::net::phases::connect_reason(&error));
+            target.failed = Some(crate::net::phases::connect_reason(&error));
         }
         self.watch(base, index);
     }
@@ -271,7 +289,7 @@ impl Driver for EpollDriver {
             }
             if self.rest == 0 {
                 if self.looked == self.filled {
-                    return None;
+                    return self.reap_ready(base);
                 }
                 self.rest = self.events[self.looked].events;
                 self.looked += 1;
@@ -288,8 +306,6 @@ impl Driver for EpollDriver {
                     if let Some(happened) = self.reap_conn(base, id) {
                         return Some(happened);
                     }
-                    // If nobody wanted it, it must not wake us again.
-                    self.watch(base, id.index);
                 }
             }
             self.rest = 0;
@@ -307,8 +323,10 @@ impl Driver for EpollDriver {
     }
 
     fn wait(&mut self, base: &mut Base, time: Option<Duration>) {
+        self.ready.append(&mut self.ready_next);
         // What a spin found is looked at first.
         if self.looked == self.filled {
+            let time = if self.ready.is_empty() { time } else { Some(Duration::ZERO) };
             self.fill(base, time);
         }
     }
@@ -317,7 +335,7 @@ impl Driver for EpollDriver {
         if self.looked == self.filled {
             self.fill(base, Some(Duration::ZERO));
         }
-        self.looked < self.filled
+        self.looked < self.filled || !self.ready.is_empty() || !self.ready_next.is_empty()
     }
 
     fn is_idle(&self) -> bool {
@@ -327,10 +345,6 @@ impl Driver for EpollDriver {
 
 /// In tokens that are not about a connection.
 const NOBODY: ConnId = ConnId { index: 0, generation: 0 };
-
-fn is_open(phase: &Phase) -> bool {
-    matches!(phase, Phase::Open)
-}
 
 fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)

@@ -73,6 +73,17 @@ impl<D: Driver> Pump<D> {
         (!moving).then_some(Event::Sent { conn, buffer })
     }
 
+    /// The same for a send that was done before its call came back.
+    pub(super) fn sent_at_once(&mut self, index: u32) -> Option<Vec<u8>> {
+        let state = self.base.conns.at(index)?;
+        let buffer = state.sending.take()?.buffer;
+        self.base.counters.sent_bytes += buffer.len() as u64;
+        if !matches!(state.phase, Phase::Open) {
+            self.settle(index);
+        }
+        Some(buffer)
+    }
+
     pub(super) fn broken(&mut self, index: u32) {
         let Some(conn) = self.base.conns.at(index) else { return };
         if matches!(conn.phase, Phase::Moving { .. }) {
@@ -183,11 +194,11 @@ impl<D: Driver> Pump<D> {
         let id = self.base.conns.id(index);
         let conn = self.base.conns.at(index)?;
         let phase = std::mem::replace(&mut conn.phase, Phase::Open);
-        let Phase::Connecting { ticket, target, failed } = phase else {
+        let Phase::Connecting { ticket, target } = phase else {
             conn.phase = phase;
             return None;
         };
-        let reason = failed.or_else(|| result.err().map(|error| connect_reason(&error)));
+        let reason = target.failed.or_else(|| result.err().map(|error| connect_reason(&error)));
         let Some(reason) = reason else {
             conn.deadline = Moment::NEVER;
             self.base.counters.connects += 1;
@@ -214,8 +225,8 @@ impl<D: Driver> Pump<D> {
             return;
         }
         match &mut conn.phase {
-            Phase::Connecting { failed, .. } => {
-                *failed = Some("timed out");
+            Phase::Connecting { target, .. } => {
+                target.failed = Some("timed out");
                 self.driver.cancel(&mut self.base, id.index);
             }
             Phase::Closing if !conn.shut => self.end(id.index, Gone::Broken),
@@ -229,8 +240,8 @@ impl<D: Driver> Pump<D> {
         let Some(conn) = self.base.conns.at(index) else { return };
         match &mut conn.phase {
             Phase::Ending { .. } => {}
-            Phase::Connecting { failed, .. } => {
-                failed.get_or_insert("stopped");
+            Phase::Connecting { target, .. } => {
+                target.failed.get_or_insert("stopped");
                 self.driver.cancel(&mut self.base, index);
                 return;
             }

@@ -175,7 +175,7 @@ impl RingDriver {
         let conn = base.conns.get(id)?;
         let over = matches!(conn.phase, Phase::Ending { .. });
         let sending = conn.sending.as_mut()?;
-        match usize::try_from(result) {
+        match u32::try_from(result) {
             Ok(length) => sending.done += length,
             Err(_) if [libc::EINTR, libc::EAGAIN].contains(&-result) => {}
             Err(_) => {

@@ -43,8 +43,8 @@ impl<D: Driver> Pump<D> {
                 return;
             }
         };
-        let target = Box::new(Target { raw: SockAddr::from(target), remote: target });
-        let phase = Phase::Connecting { ticket, target, failed: None };
+        let target = Box::new(Target { raw: SockAddr::from(target), remote: target, failed: None });
+        let phase = Phase::Connecting { ticket, target };
         let index = self.base.conns.insert(Conn::new(fd, phase)).index;
         self.base.ends.hub.open.fetch_add(1, Ordering::Relaxed);
         self.set_deadline(index, CONNECT_TIME_MAX);
@@ -87,37 +87,37 @@ impl<D: Driver> Kernel for Pump<D> {
     }
 
     fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        if let Some(buffer) = self.send_now(conn, bytes) {
+            self.queue.push_back(Event::Sent { conn, buffer });
+        }
+    }
+
+    fn send_now(&mut self, conn: ConnId, bytes: Vec<u8>) -> Option<Vec<u8>> {
         let Some(state) = self.base.conns.get(conn) else {
             self.send_too_late(conn, bytes);
-            return;
+            return None;
         };
         match state.phase {
             Phase::Open | Phase::Draining => {}
             // Comes back with the rest, before the connection's last event.
             Phase::Ending { .. } if state.sending.is_none() => {
                 state.sending = Some(Sending { buffer: bytes, done: 0, out: false });
-                return;
+                return None;
             }
-            _ => {
-                self.queue.push_back(Event::Sent { conn, buffer: bytes });
-                return;
-            }
+            _ => return Some(bytes),
         }
         assert!(state.sending.is_none(), "a second send while one is out");
         if bytes.is_empty() {
-            self.queue.push_back(Event::Sent { conn, buffer: bytes });
-            return;
+            return Some(bytes);
         }
         self.base.counters.sends += 1;
         state.sending = Some(Sending { buffer: bytes, done: 0, out: true });
         match self.driver.send(&mut self.base, conn.index) {
             Progress::Out => {}
-            Progress::Done => {
-                let sent = self.sent(conn.index);
-                self.queue.extend(sent);
-            }
+            Progress::Done => return self.sent_at_once(conn.index),
             Progress::Broken => self.broken(conn.index),
         }
+        None
     }
 
     fn close(&mut self, conn: ConnId, ending: Ending) {
