@@ -1,3 +1,5 @@
+//! The pages of runs that are made up here.
+
 use base64::Engine as _;
 use hdrhistogram::serialization::{Serializer as _, V2Serializer};
 use serde_json::{Value, json};
