@@ -8,6 +8,7 @@
 
 pub mod plot;
 pub mod report;
+pub mod result;
 pub mod view;
 
 pub mod fanout;
