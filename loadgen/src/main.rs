@@ -15,6 +15,7 @@ use tandem_loadgen::sasl::Mechanism;
 use tandem_loadgen::{fanout, logins, rosters, sys};
 
 mod line_played;
+mod cli;
 mod line_sip;
 
 /// Loads XMPP servers, plays their SIP partners, and accounts for every message.
@@ -27,6 +28,16 @@ struct Line {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs a scenario: open loop, an account of every message, a verdict.
+    Run(Box<cli::run::Run>),
+    /// The scenarios that are built in.
+    List,
+    /// Prints one of them.
+    Show { name: String },
+    /// Makes the page of a stored run again.
+    Report(cli::run::Report),
+    /// Holds runs against the first of them.
+    Compare(cli::run::Compare),
     /// Pairs of clients that chat through a server.
     Chat(Box<Chat>),
     /// The same bytes through a bare relay, without XMPP.
@@ -269,6 +280,11 @@ fn main() -> ExitCode {
 fn work(command: Command) -> Result<ExitCode, String> {
     let fault = |e: io::Error| e.to_string();
     match command {
+        Command::Run(it) => it.run(),
+        Command::List => cli::run::list(),
+        Command::Show { name } => cli::run::show(&name),
+        Command::Report(it) => it.run(),
+        Command::Compare(it) => it.run(),
         Command::Chat(chat) => {
             let mut plan = plan(&chat.traffic, chat.random_pairs);
             plan.managed = chat.who.managed;

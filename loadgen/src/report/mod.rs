@@ -99,7 +99,7 @@ fn verdict_line(run: &Value) -> String {
 }
 
 /// A value of a result as text.
-pub(crate) fn plain(value: &Value) -> String {
+pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "–".to_owned(),

@@ -268,7 +268,8 @@ fn all_times(ledger: &Ledger) -> Times {
         for part in [&flow.latency, &flow.aside] {
             // Both grow as they must.
             if !part.is_empty() {
-                drop(all.add(part));
+                let added = all.add(part);
+                debug_assert!(added.is_ok());
             }
         }
     }
@@ -290,7 +291,7 @@ fn times_json(times: &Times) -> Value {
     let at = |q: f64| times.value_at_quantile(q);
     json!({
         "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "p999": at(0.999), "p9999": at(0.9999),
-        "max": times.max(), "mean": times.mean(), "count": times.len(),
+        "max": times.max(), "mean": times.mean().round(), "count": times.len(),
     })
 }
 
@@ -303,7 +304,8 @@ fn row_json(row: &Row) -> Value {
     let (counts, all) = (sum(&tick.part), all_times(&tick.part));
     let mut service = times();
     for flow in &tick.part.flows {
-        drop(service.add(&flow.service));
+        let added = service.add(&flow.service);
+        debug_assert!(added.is_ok());
     }
     let at = |q: f64| all.value_at_quantile(q);
     let cpu: u64 = tick.threads.iter().map(|it| it.cpu_ns).sum();

@@ -1,0 +1,3 @@
+//! The commands of scenarios and results.
+
+pub mod run;

@@ -1,0 +1,213 @@
+//! `run`, `report` and `compare`, `list` and `show`.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use tandem::net::Interface;
+use tandem_loadgen::engine::{self, Options};
+use tandem_loadgen::result::{Recorder, environment, judge, table, write};
+use tandem_loadgen::scenario::{self, Overrides, built_in};
+use tandem_loadgen::view::View;
+use tandem_loadgen::{report, sys};
+
+#[derive(Args)]
+pub(crate) struct Run {
+    /// A file, or the name of a built-in scenario (`list` has them).
+    scenario: String,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// A folder for run.json, run.csv, run.hlog and report.html.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// What carries the connections.
+    #[arg(long, value_enum, default_value = "auto")]
+    interface: InterfaceArg,
+    /// Seconds from the begin of a connect to the end of its login.
+    #[arg(long, default_value_t = 30)]
+    patience: u64,
+    /// Prints the result as JSON on standard output, and no table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum InterfaceArg {
+    Auto,
+    Ring,
+    Epoll,
+}
+
+#[derive(Args)]
+pub(crate) struct Report {
+    /// A run's folder, or its run.json.
+    run: PathBuf,
+    /// Where the page goes.
+    #[arg(long, default_value = "report.html")]
+    out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Compare {
+    /// Folders or run.json of runs; the first is what the others are held against.
+    #[arg(required = true, num_args = 2..)]
+    runs: Vec<PathBuf>,
+    /// A page with the runs laid over one another.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Exit code 99 if latency p99 or the server's CPU a message is so much worse than the first
+    /// run's, in per cent.
+    #[arg(long, value_name = "PER CENT")]
+    max_regression: Option<f64>,
+    /// Compare although the runs took place in different environments.
+    #[arg(long)]
+    different_hosts: bool,
+}
+
+fn say(text: &str) -> Result<(), String> {
+    io::stdout().write_all(text.as_bytes()).map_err(|e| e.to_string())
+}
+
+impl Run {
+    pub(crate) fn run(&self) -> Result<ExitCode, String> {
+        let mut loaded = match scenario::load(&self.scenario) {
+            Ok(loaded) => loaded,
+            Err(found) => {
+                let colour = io::stderr().is_terminal();
+                let text = format!("{}{}\n", found.render(colour), found.count());
+                // Standard error may be closed; the exit code says it too.
+                drop(io::stderr().write_all(text.as_bytes()));
+                return Ok(ExitCode::from(judge::SCENARIO));
+            }
+        };
+        self.overrides.apply(&mut loaded.scenario)?;
+        let scenario = &loaded.scenario;
+        sys::catch_interrupts();
+        let mut view = View::new(&scenario.name);
+        let mut recorder = Recorder::new(scenario);
+        let mut log = write::Log::new(scenario);
+        let options = Options {
+            interface: match self.interface {
+                InterfaceArg::Auto => Interface::Auto,
+                InterfaceArg::Ring => Interface::Ring,
+                InterfaceArg::Epoll => Interface::Epoll,
+            },
+            patience: Duration::from_secs(self.patience),
+        };
+        let ran = engine::run_with(scenario, options, &mut |tick| {
+            log.tick(tick);
+            view.second(recorder.tick(tick));
+        });
+        let raw = match ran {
+            Ok(raw) => raw,
+            Err(fault) => {
+                drop(writeln!(io::stderr(), "tandem-loadgen: set-up failed: {fault}"));
+                return Ok(ExitCode::from(judge::SETUP));
+            }
+        };
+        let command: Vec<String> = std::env::args().collect();
+        let result = recorder.finish(&raw, &loaded.text, &command);
+        if let Some(dir) = &self.out {
+            let files = write::all(dir, &result, &log)
+                .map_err(|e| format!("{}: {e}", dir.display()))?;
+            for file in files {
+                drop(writeln!(io::stderr(), "wrote {}", file.display()));
+            }
+        }
+        if self.json { say(&format!("{result}\n"))? } else { say(&table::of(&result))? }
+        let code = result["exit"].as_u64().and_then(|it| u8::try_from(it).ok());
+        Ok(ExitCode::from(code.unwrap_or(judge::LIMITED)))
+    }
+}
+
+impl Report {
+    pub(crate) fn run(&self) -> Result<ExitCode, String> {
+        let result = write::read(&self.run)?;
+        std::fs::write(&self.out, report::page(&[result]))
+            .map_err(|e| format!("{}: {e}", self.out.display()))?;
+        say(&format!("wrote {}\n", self.out.display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The figures that are compared: name, value, whether less is better.
+fn figures(run: &Value) -> Vec<(&'static str, f64)> {
+    let flows = run["flows"].as_array().into_iter().flatten();
+    let most = flows.max_by_key(|it| it["latency_ns"]["count"].as_u64());
+    let latency = |key: &str| most.and_then(|it| it["latency_ns"][key].as_f64());
+    [
+        ("latency p50", latency("p50")),
+        ("latency p99", latency("p99")),
+        ("latency p99.9", latency("p999")),
+        ("server CPU a message", run["server"]["cpu_per_message_ns"].as_f64()),
+        ("generator CPU a message", run["generator"]["cpu_per_message_ns"].as_f64()),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
+}
+
+impl Compare {
+    pub(crate) fn run(&self) -> Result<ExitCode, String> {
+        let runs: Vec<Value> =
+            self.runs.iter().map(|it| write::read(it)).collect::<Result<_, _>>()?;
+        let Some((first, others)) = runs.split_first() else { return Ok(ExitCode::from(2)) };
+        let mut text = String::new();
+        for other in others {
+            let differences = environment::differences(first, other);
+            for (key, one, two) in &differences {
+                // Writing into a String does not fail.
+                _ = writeln!(text, "differs: {} was {one}, is {two}", key.replace('_', " "));
+            }
+            if !differences.is_empty() && !self.different_hosts {
+                say(&text)?;
+                return Err(
+                    "these runs took place in different environments; --different-hosts compares them all the same"
+                        .to_owned(),
+                );
+            }
+        }
+        let mut worse = false;
+        for other in others {
+            let (one, two) = (&first["label"], &other["label"]);
+            _ = writeln!(text, "{} against {}", report::plain(two), report::plain(one));
+            let before = figures(first);
+            for (name, after) in figures(other) {
+                let Some((_, before)) = before.iter().find(|it| it.0 == name) else { continue };
+                let change = (after / before.max(1e-9) - 1.0) * 100.0;
+                let ns = |it: f64| tandem_loadgen::plot::shown(it, tandem_loadgen::plot::Unit::Nanoseconds);
+                _ = writeln!(text, "  {name:<26}{:>10} -> {:>10}  {change:+.1} %", ns(*before), ns(after));
+                let judged = matches!(name, "latency p99" | "server CPU a message");
+                worse |= judged && self.max_regression.is_some_and(|most| change > most);
+            }
+        }
+        say(&text)?;
+        if let Some(out) = &self.out {
+            std::fs::write(out, report::page(&runs)).map_err(|e| format!("{}: {e}", out.display()))?;
+            say(&format!("wrote {}\n", out.display()))?;
+        }
+        Ok(if worse { ExitCode::from(judge::MISSED) } else { ExitCode::SUCCESS })
+    }
+}
+
+/// The built-in scenarios, a line each.
+pub(crate) fn list() -> Result<ExitCode, String> {
+    let mut text = String::new();
+    for it in built_in::ALL {
+        _ = writeln!(text, "{:<18} {}", it.name, it.about());
+    }
+    say(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One of them, as it is written.
+pub(crate) fn show(name: &str) -> Result<ExitCode, String> {
+    let found = built_in::find(name)
+        .ok_or_else(|| format!("there is no scenario {name}; `tandem-loadgen list` has them"))?;
+    say(found.text)?;
+    Ok(ExitCode::SUCCESS)
+}
