@@ -14,8 +14,8 @@ use tandem_loadgen::run::{self, Plan};
 use tandem_loadgen::sasl::Mechanism;
 use tandem_loadgen::{fanout, logins, rosters, sys};
 
-mod line_played;
 mod cli;
+mod line_played;
 mod line_sip;
 
 /// Loads XMPP servers, plays their SIP partners, and accounts for every message.

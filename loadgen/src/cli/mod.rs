@@ -1,3 +1,3 @@
 //! The commands of scenarios and results.
 
-pub mod run;
+pub(crate) mod run;

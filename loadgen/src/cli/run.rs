@@ -112,13 +112,17 @@ impl Run {
         let command: Vec<String> = std::env::args().collect();
         let result = recorder.finish(&raw, &loaded.text, &command);
         if let Some(dir) = &self.out {
-            let files = write::all(dir, &result, &log)
-                .map_err(|e| format!("{}: {e}", dir.display()))?;
+            let files =
+                write::all(dir, &result, &log).map_err(|e| format!("{}: {e}", dir.display()))?;
             for file in files {
                 drop(writeln!(io::stderr(), "wrote {}", file.display()));
             }
         }
-        if self.json { say(&format!("{result}\n"))? } else { say(&table::of(&result))? }
+        if self.json {
+            say(&format!("{result}\n"))?
+        } else {
+            say(&table::of(&result))?
+        }
         let code = result["exit"].as_u64().and_then(|it| u8::try_from(it).ok());
         Ok(ExitCode::from(code.unwrap_or(judge::LIMITED)))
     }
@@ -179,15 +183,23 @@ impl Compare {
             for (name, after) in figures(other) {
                 let Some((_, before)) = before.iter().find(|it| it.0 == name) else { continue };
                 let change = (after / before.max(1e-9) - 1.0) * 100.0;
-                let ns = |it: f64| tandem_loadgen::plot::shown(it, tandem_loadgen::plot::Unit::Nanoseconds);
-                _ = writeln!(text, "  {name:<26}{:>10} -> {:>10}  {change:+.1} %", ns(*before), ns(after));
+                let ns = |it: f64| {
+                    tandem_loadgen::plot::shown(it, tandem_loadgen::plot::Unit::Nanoseconds)
+                };
+                _ = writeln!(
+                    text,
+                    "  {name:<26}{:>10} -> {:>10}  {change:+.1} %",
+                    ns(*before),
+                    ns(after)
+                );
                 let judged = matches!(name, "latency p99" | "server CPU a message");
                 worse |= judged && self.max_regression.is_some_and(|most| change > most);
             }
         }
         say(&text)?;
         if let Some(out) = &self.out {
-            std::fs::write(out, report::page(&runs)).map_err(|e| format!("{}: {e}", out.display()))?;
+            std::fs::write(out, report::page(&runs))
+                .map_err(|e| format!("{}: {e}", out.display()))?;
             say(&format!("wrote {}\n", out.display()))?;
         }
         Ok(if worse { ExitCode::from(judge::MISSED) } else { ExitCode::SUCCESS })

@@ -28,14 +28,15 @@ pub fn here(scenario: &Scenario, interface: &str) -> Value {
         let open = open.filter(|text| text.starts_with("Vulnerable")).count();
         if open == 0 { "on".to_owned() } else { format!("{open} not mitigated") }
     });
-    let tls: Vec<String> = scenario.targets.iter().map(|it| format!("{:?}", it.tls).to_lowercase()).collect();
-    let addresses: Vec<String> =
-        scenario.targets.iter().flat_map(|it| it.addresses.iter().map(ToString::to_string)).collect();
-    let servers: Vec<String> = scenario
+    let tls: Vec<String> =
+        scenario.targets.iter().map(|it| format!("{:?}", it.tls).to_lowercase()).collect();
+    let addresses: Vec<String> = scenario
         .targets
         .iter()
-        .filter_map(|it| read(&format!("/proc/{}/comm", it.pid?)))
+        .flat_map(|it| it.addresses.iter().map(ToString::to_string))
         .collect();
+    let servers: Vec<String> =
+        scenario.targets.iter().filter_map(|it| read(&format!("/proc/{}/comm", it.pid?))).collect();
     json!({
         "generator": concat!("tandem-loadgen ", env!("CARGO_PKG_VERSION")),
         "interface": interface,

@@ -60,23 +60,48 @@ fn rules(result: &Value) -> Vec<(&'static str, String, String, bool)> {
     if result["closed"].is_null() {
         let (achieved, late) = (achieved(result), number(&result["generator"]["late_p99_ns"]));
         let dropped = number(&result["totals"]["dropped"]);
-        rules.push(("rate sent in each hold", "99 %".to_owned(), share(achieved), achieved >= 0.99));
+        rules.push((
+            "rate sent in each hold",
+            "99 %".to_owned(),
+            share(achieved),
+            achieved >= 0.99,
+        ));
         rules.push(("lateness p99", ns(LATE_NS), ns(late), late <= LATE_NS));
         let p99 = latency_p99(result);
         if p99.is_finite() {
             let part = late / p99.max(1.0);
-            rules.push(("lateness p99, of the latency's", "10 %".to_owned(), share(part), part <= 0.1));
+            rules.push((
+                "lateness p99, of the latency's",
+                "10 %".to_owned(),
+                share(part),
+                part <= 0.1,
+            ));
         }
-        rules.push(("not sent for want of room", "0".to_owned(), format!("{dropped:.0}"), dropped == 0.0));
+        rules.push((
+            "not sent for want of room",
+            "0".to_owned(),
+            format!("{dropped:.0}"),
+            dropped == 0.0,
+        ));
     }
     rules.push(("receive lag p99", ns(LATE_NS), ns(lag), lag <= LATE_NS));
-    rules.push(("busiest thread", "85 %".to_owned(), share(busy), busy <= 0.85 || !result["closed"].is_null()));
+    rules.push((
+        "busiest thread",
+        "85 %".to_owned(),
+        share(busy),
+        busy <= 0.85 || !result["closed"].is_null(),
+    ));
     let step = number(&result["clock_step_ns"]);
     rules.push(("clock set meanwhile", ns(CLOCK_NS), ns(step), step <= CLOCK_NS));
     let steal = number(&result["steal"]);
     rules.push(("time stolen by the host", "1 %".to_owned(), share(steal), steal <= 0.01));
     let cut = result["aborted"] == true;
-    rules.push(("ran to its end", "yes".to_owned(), if cut { "no, it was late" } else { "yes" }.to_owned(), !cut));
+    rules.push((
+        "ran to its end",
+        "yes".to_owned(),
+        if cut { "no, it was late" } else { "yes" }.to_owned(),
+        !cut,
+    ));
     rules
 }
 
@@ -136,7 +161,10 @@ fn written(key: &str, got: f64) -> String {
     let own = key.rsplit('.').next().unwrap_or(key);
     if own == "achieved" {
         shown(got, Unit::Share)
-    } else if own.starts_with("latency") || own.starts_with("service") || own.ends_with("per_message") {
+    } else if own.starts_with("latency")
+        || own.starts_with("service")
+        || own.ends_with("per_message")
+    {
         shown(got, Unit::Nanoseconds)
     } else {
         format!("{got:.0}")

@@ -62,7 +62,8 @@ impl<'a> Recorder<'a> {
     /// A second is over; what a view shows of it.
     pub fn tick(&mut self, tick: &Tick) -> Second {
         let now_ns = cpu_of(&self.pids);
-        let server_cpu_ns = now_ns.zip(self.server_cpu_ns).map(|(now, before)| now.saturating_sub(before));
+        let server_cpu_ns =
+            now_ns.zip(self.server_cpu_ns).map(|(now, before)| now.saturating_sub(before));
         self.server_cpu_ns = now_ns;
         match &mut self.total {
             Some(total) => total.add(&tick.part),
@@ -226,7 +227,8 @@ impl<'a> Recorder<'a> {
         }
         let cpu: u64 = self.held().filter_map(|it| it.server_cpu_ns).sum();
         let delivered: u64 = self.held().map(|it| sum(&it.tick.part).delivered).sum();
-        let rss: u64 = self.pids.iter().filter_map(|it| Memory::of(*it).ok()).map(|it| it.rss).sum();
+        let rss: u64 =
+            self.pids.iter().filter_map(|it| Memory::of(*it).ok()).map(|it| it.rss).sum();
         json!({ "pid": self.pids, "cpu_per_message_ns": per(cpu, delivered), "rss_bytes": rss })
     }
 }

@@ -56,7 +56,10 @@ fn thresholds_are_judged_and_a_slow_server_is_a_result() {
     let mut result = sound();
     result["stages"][0]["delivered"] = 900.into();
     judge::judge(&mut result, &[]);
-    assert_eq!((&result["verdict"]["word"], &result["exit"]), (&json!("SERVER-LIMITED"), &json!(0)));
+    assert_eq!(
+        (&result["verdict"]["word"], &result["exit"]),
+        (&json!("SERVER-LIMITED"), &json!(0))
+    );
     for (key, value, ok) in [
         ("latency_p99", 1e6, false),
         ("f.latency_p99", 3e6, true),

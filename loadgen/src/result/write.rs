@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use serde_json::Value;
 
 use crate::engine::raw::Tick;
@@ -15,8 +15,22 @@ use crate::result::SCHEMA;
 use crate::scenario::model::Scenario;
 
 const COLUMNS: [&str; 17] = [
-    "t_s", "stage", "asked", "sent", "delivered", "bounced", "p50_ns", "p90_ns", "p99_ns", "max_ns",
-    "service_p99_ns", "late_p99_ns", "in_flight", "connections", "server_cpu_ns", "generator_cpu_ns",
+    "t_s",
+    "stage",
+    "asked",
+    "sent",
+    "delivered",
+    "bounced",
+    "p50_ns",
+    "p90_ns",
+    "p99_ns",
+    "max_ns",
+    "service_p99_ns",
+    "late_p99_ns",
+    "in_flight",
+    "connections",
+    "server_cpu_ns",
+    "generator_cpu_ns",
     "generator_busy",
 ];
 

@@ -49,7 +49,10 @@ fn read_file(name: &str) -> Result<String, Findings> {
         let mut found = Findings::new(path, "");
         let names: Vec<&str> = built_in::ALL.iter().map(|it| it.name).collect();
         let near = section::did_you_mean(name, &names);
-        let what = format!("no scenario can be read here: {fault}{}{near}", if near.is_empty() { "" } else { "; " });
+        let what = format!(
+            "no scenario can be read here: {fault}{}{near}",
+            if near.is_empty() { "" } else { "; " }
+        );
         found.push(
             Finding::error("L0006", 0..0, what)
                 .mend(format!("give a file, or one of {}", section::listed(&names))),

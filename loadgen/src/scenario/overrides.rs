@@ -68,8 +68,7 @@ impl Overrides {
             let wanted =
                 units::duration(text).ok_or_else(|| format!("--duration {text}: write 60s"))?;
             let holds = |phase| matches!(phase, Phase::Hold | Phase::Step);
-            let now: u64 =
-                it.stages.iter().filter(|s| holds(s.phase)).map(|s| s.for_ns).sum();
+            let now: u64 = it.stages.iter().filter(|s| holds(s.phase)).map(|s| s.for_ns).sum();
             for stage in it.stages.iter_mut().filter(|s| holds(s.phase)) {
                 stage.for_ns = (stage.for_ns as f64 * wanted as f64 / now.max(1) as f64) as u64;
             }
@@ -123,7 +122,8 @@ impl Overrides {
                 people.address = format!("{local}@{domain}");
             }
         }
-        let domains: Vec<Option<String>> = it.targets.iter().map(|t| domain_of(it, &t.name)).collect();
+        let domains: Vec<Option<String>> =
+            it.targets.iter().map(|t| domain_of(it, &t.name)).collect();
         for (number, (target, own)) in it.targets.iter_mut().zip(domains).enumerate() {
             match &self.domain {
                 Some(domain) if number == 0 => target.domain.clone_from(domain),
@@ -136,9 +136,9 @@ impl Overrides {
         }
         let other = it.targets.iter().flat_map(|t| &t.addresses).find(|a| !a.ip().is_loopback());
         match other {
-            Some(other) if !self.i_own_this_target => {
-                Err(format!("{other} is not on this host: say --i-own-this-target if you may load it"))
-            }
+            Some(other) if !self.i_own_this_target => Err(format!(
+                "{other} is not on this host: say --i-own-this-target if you may load it"
+            )),
             _ => Ok(()),
         }
     }

@@ -162,7 +162,10 @@ fn check_whole(it: &Scenario, found: &mut Findings) {
         lacks("no server is named", "add [target] with address = \"127.0.0.1:5222\"");
     }
     if it.populations.is_empty() {
-        lacks("nobody is played", "add [population] with local = \"user%d@localhost\", users = 100");
+        lacks(
+            "nobody is played",
+            "add [population] with local = \"user%d@localhost\", users = 100",
+        );
     }
     if it.flows.is_empty() {
         lacks("nothing is done", "add [[flow]] with kind = \"message\"");
@@ -186,7 +189,9 @@ fn check_whole(it: &Scenario, found: &mut Findings) {
 }
 
 fn address(text: &str) -> Option<SocketAddr> {
-    let text = text.strip_prefix("localhost:").map_or_else(|| text.to_owned(), |it| format!("127.0.0.1:{it}"));
+    let text = text
+        .strip_prefix("localhost:")
+        .map_or_else(|| text.to_owned(), |it| format!("127.0.0.1:{it}"));
     text.parse().ok()
 }
 
@@ -284,11 +289,21 @@ fn check_address(
     };
     if users > 1 && !local.contains('%') {
         let what = format!("all {users} users would have the same name");
-        section.wrong(span.clone(), what, "", "let their number stand in it: \"user%05d@localhost\"");
+        section.wrong(
+            span.clone(),
+            what,
+            "",
+            "let their number stand in it: \"user%05d@localhost\"",
+        );
     }
     if domains > 1 && !domain.contains('%') {
         let what = format!("all {domains} domains would have the same name");
-        section.wrong(span.clone(), what, "", "let their number stand in it: \"u%d@d%03d.load.example\"");
+        section.wrong(
+            span.clone(),
+            what,
+            "",
+            "let their number stand in it: \"u%d@d%03d.load.example\"",
+        );
     }
 }
 
@@ -422,9 +437,7 @@ fn read_run(mut section: Section<'_, '_>) -> Run {
         cores: Vec::new(),
         poisson: section.choice("arrivals", &arrivals).unwrap_or(false),
         closed: section.count("closed", 1, 1 << 16).map(|it| it as usize),
-        in_flight_max: section
-            .count("in_flight_max", 1, 1 << 32)
-            .unwrap_or(default.in_flight_max),
+        in_flight_max: section.count("in_flight_max", 1, 1 << 32).unwrap_or(default.in_flight_max),
         drain_ns: section.value("drain", units::duration, "40s").unwrap_or(default.drain_ns),
         abort_if_late: section.boolean("abort_if_late").unwrap_or(false),
     };
