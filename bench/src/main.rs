@@ -9,6 +9,7 @@ mod bars;
 mod count;
 mod counting;
 mod index;
+mod page;
 mod relay;
 mod scan;
 mod scripted;
@@ -38,6 +39,8 @@ enum Command {
     Bars(Box<bars::Bars>),
     /// Counts instructions of the core and compares them with what was accepted.
     Count(count::Count),
+    /// Makes the page of a run again from its file.
+    Report(bars::Report),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Scripted(scripted) => scripted.run().map_err(|e| e.to_string()),
         Command::Bars(bars) => bars.run(),
         Command::Count(count) => count.run(),
+        Command::Report(report) => report.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

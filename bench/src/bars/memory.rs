@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tandem_loadgen::proc::Memory;
 
-use super::rounds::{place, verdict};
+use super::outcome::Outcome;
+use super::rounds::{Spread, place, verdict};
 use super::{Bars, beside, say};
 use crate::servers::{self, Running, Stage, Subject};
 
@@ -36,13 +37,16 @@ impl Bars {
                 let (Some(few), Some(many)) = (points.first(), points.last()) else { continue };
                 let each = (many.1 - few.1) / (many.0 - few.0);
                 let once = (many.1 - each * many.0) / 1e6;
-                let verdict = verdict(each <= limit, many.0 > few.0);
-                say(&format!(
-                    "V9 {each:.0} B bar {limit:.0} {verdict} ({}, {kind}, {} to {}; {once:.1} MB once)",
-                    subject.name(),
-                    few.0,
-                    many.0
-                ))?;
+                self.tell(&Outcome {
+                    bar: stage.bar.clone(),
+                    figure: Spread::of(vec![each]),
+                    limit,
+                    unit: "B",
+                    verdict: verdict(each <= limit, many.0 > few.0),
+                    subject: format!("{}, {kind}", subject.name()),
+                    base: String::new(),
+                    told: format!(", {} to {}; {once:.1} MB once", few.0, many.0),
+                })?;
             }
         }
         Ok(json!(raw))

@@ -3,10 +3,10 @@
 //! Rounds are interleaved over all subjects, so that a noisy minute hits all of them. Does **not**
 //! run anything beside the server and the generator.
 
+use std::cell::RefCell;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -14,10 +14,18 @@ use crate::servers::{self, Stage, Subject};
 use crate::sip::Sip;
 use crate::{index, scan};
 
+mod grow;
+mod keep;
 mod memory;
+mod outcome;
 mod restart;
 mod rounds;
+mod shards;
 
+pub(crate) use keep::Report;
+
+use keep::Kept;
+use outcome::Outcome;
 use rounds::{Case, Spread, Work, verdict};
 
 /// SIP watchers of each user.
@@ -26,16 +34,17 @@ const WATCHERS_EACH: usize = 10;
 const PARTNER_SHARE: usize = 5;
 
 /// What to measure.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Bars {
-    /// Which bars.
-    #[arg(value_enum, required = true)]
+    /// Which bars; those of the table if none is named.
+    #[arg(value_enum)]
     bars: Vec<Bar>,
-    /// Three short rounds instead of five long ones: shows that it works, proves nothing.
+    /// Three short rounds instead of five long ones, and the ring alone: shows that it works, proves
+    /// nothing.
     #[arg(long)]
     quick: bool,
-    /// Whom to measure against the bare relay.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "tandem-ring,tandem-epoll")]
+    /// Whom to measure against the bare relay: both pumps, with --quick the ring.
+    #[arg(long, value_enum, value_delimiter = ',')]
     subjects: Vec<Subject>,
     /// Tandem's program; otherwise the one beside this program.
     #[arg(long)]
@@ -70,9 +79,11 @@ pub(crate) struct Bars {
     /// V9: how many idle clients.
     #[arg(long, value_delimiter = ',', default_value = "1000,8000")]
     idle: Vec<usize>,
-    /// Where the raw results go.
+    /// Where the file of the run and its page go.
     #[arg(long, default_value = "bench/results")]
     results: PathBuf,
+    #[arg(skip)]
+    kept: RefCell<Kept>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -86,7 +97,7 @@ enum Bar {
     /// V1 with stream management on both ends.
     #[value(name = "V1-SM")]
     V1Sm,
-    /// V1 against Prosody.
+    /// V1 against Prosody and ejabberd.
     V2,
     /// Chat over TLS 1.3.
     V3,
@@ -95,7 +106,7 @@ enum Bar {
     /// The same with all changes at once.
     #[value(name = "V4-BURST")]
     V4Burst,
-    /// V4 against Prosody.
+    /// V4 against Prosody and ejabberd.
     V5,
     /// Memory of an idle connection.
     V9,
@@ -117,7 +128,36 @@ enum Bar {
     /// The same right after the server's start.
     #[value(name = "V12-COLD")]
     V12Cold,
+    /// One message on an idle system.
+    V13,
+    /// The same across two shards.
+    #[value(name = "V13-TWO")]
+    V13Two,
+    /// Two shards against one.
+    V14,
+    /// Curves over connections, watchers and known domains.
+    Grow,
 }
+
+/// What is measured if nothing is named.
+const TABLE: &[Bar] = &[
+    Bar::V1,
+    Bar::V1Two,
+    Bar::V1Sm,
+    Bar::V2,
+    Bar::V3,
+    Bar::V4,
+    Bar::V5,
+    Bar::V7,
+    Bar::V7Back,
+    Bar::V8,
+    Bar::V9,
+    Bar::V10,
+    Bar::V12,
+    Bar::V13,
+    Bar::V13Two,
+    Bar::V14,
+];
 
 impl Bar {
     /// As it is written on the command line.
@@ -130,7 +170,14 @@ impl Bar {
 
 impl Bars {
     /// Measures and prints.
-    pub(crate) fn run(&self) -> Result<(), String> {
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        if self.subjects.is_empty() {
+            self.subjects.push(Subject::TandemRing);
+            if !self.quick {
+                self.subjects.push(Subject::TandemEpoll);
+            }
+        }
+        self.kept = RefCell::new(Kept::begin());
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         servers::certificate(dir.path())?;
         let stage = Stage {
@@ -144,21 +191,61 @@ impl Bars {
             managed: false,
             octets: 0,
             sip: None,
+            domains: 0,
+            names: None,
         };
-        let done = self.bars.iter().try_for_each(|&bar| self.measure(bar, &stage));
-        if done.is_err() {
-            // The logs of the servers are what explains it.
-            say(&format!("kept: {}", dir.keep().display()))?;
+        let bars = if self.bars.is_empty() { TABLE } else { &self.bars };
+        let mut failed = Vec::new();
+        for &bar in bars {
+            let begin = Instant::now();
+            // One that can't be measured here does not cost the others.
+            let raw = self.measure(bar, &stage).unwrap_or_else(|fault| {
+                failed.push(format!("{}: {fault}", bar.name()));
+                json!({ "fault": fault })
+            });
+            if raw["fault"].is_string() {
+                say(&format!("{} not measured: {}", bar.name(), raw["fault"]))?;
+            }
+            self.kept.borrow_mut().add(&bar.name(), &raw, begin.elapsed().as_secs_f64());
+            let page = self.kept.borrow().write(&self.results, &self.what())?;
+            if bars.last() == Some(&bar) {
+                say(&format!("page: {}", page.display()))?;
+            }
         }
-        done
+        if failed.is_empty() {
+            return Ok(());
+        }
+        // The logs of the servers are what explains it.
+        say(&format!("kept: {}", dir.keep().display()))?;
+        Err(failed.join("; "))
     }
 
-    fn measure(&self, bar: Bar, stage: &Stage) -> Result<(), String> {
-        const BARE: &[Subject] = &[Subject::BareEpoll, Subject::BareUring];
-        let chat = Work::Chat { managed: false, by_lot: false };
-        let case = Case { bar, work: chat, tls: false, limit: 1.25, bases: BARE, beside: &[] };
+    /// Says how a bar came out, and remembers it for the file.
+    fn tell(&self, outcome: &Outcome) -> Result<(), String> {
+        self.kept.borrow_mut().told.push(outcome.json());
+        say(&outcome.to_string())
+    }
+
+    /// What this run was told.
+    fn what(&self) -> Value {
+        json!({
+            "quick": self.quick, "rounds": self.rounds(), "clients": self.clients,
+            "outstanding": self.outstanding, "presentities": self.presentities,
+            "watchers": self.watchers, "dialogs": self.dialogs(), "idle": self.idle,
+        })
+    }
+
+    fn measure(&self, bar: Bar, stage: &Stage) -> Result<Value, String> {
+        const PEERS: &[Subject] = &[Subject::Prosody, Subject::Ejabberd];
+        let case = Case { bar, ..Case::plain() };
         let sip = |profile| Sip { profile, rate: 0, back: false, sizes: [0; 4] };
-        let mut stage = Stage { bar: bar.name(), users: self.users(bar), ..stage.clone() };
+        let spare = match bar {
+            Bar::V13Two => shards::SPARE_USERS,
+            Bar::V14 => shards::SPARE_USERS + self.clients / 4,
+            _ => 0,
+        };
+        let users = self.users(bar) + spare;
+        let mut stage = Stage { bar: bar.name(), users, ..stage.clone() };
         let case = match bar {
             Bar::V1 => case,
             Bar::V1Two => {
@@ -173,14 +260,14 @@ impl Bars {
                 stage.managed = true;
                 Case { work: Work::Chat { managed: true, by_lot: false }, ..case }
             }
-            Bar::V2 => Case { limit: 1.0 / 8.0, bases: &[Subject::Prosody], ..case },
+            Bar::V2 => Case { limit: 1.0 / 8.0, bases: PEERS, each: true, ..case },
             Bar::V3 => Case { tls: true, ..case },
             Bar::V4 | Bar::V4Burst | Bar::V5 => {
                 stage.presentities = self.presentities;
                 let work = Work::Presence { together: bar == Bar::V4Burst };
                 let case = Case { work, limit: 1.15, ..case };
                 if bar == Bar::V5 {
-                    Case { limit: 1.0 / 15.0, bases: &[Subject::Prosody], ..case }
+                    Case { limit: 1.0 / 15.0, bases: PEERS, each: true, ..case }
                 } else {
                     case
                 }
@@ -203,16 +290,25 @@ impl Bars {
             }
             Bar::Restart => {
                 stage.sip = Some(sip("lync"));
-                return self.keep(bar, &self.restart(&stage)?);
+                return self.restart(&stage);
             }
             Bar::Partner => {
                 stage.sip = Some(sip("lync"));
-                return self.keep(bar, &self.partner(&stage)?);
+                return self.partner(&stage);
             }
-            Bar::V9 => return self.keep(bar, &self.idle_memory(&stage)?),
-            Bar::V10 => return self.keep(bar, &self.scan()?),
+            Bar::V13 => Case { work: Work::Alone, limit: 1.3, ..case },
+            Bar::V13Two => {
+                let users = stage.users;
+                stage.shards = 2;
+                stage.names = Some(shards::names(&stage.dir, self.users(bar), users, true)?);
+                Case { work: Work::Alone, limit: 2.0, ..case }
+            }
+            Bar::V14 => return self.two_shards(&stage),
+            Bar::Grow => return self.grow(&stage),
+            Bar::V9 => return self.idle_memory(&stage),
+            Bar::V10 => return self.scan(),
         };
-        self.keep(bar, &self.interleave(case, &stage)?)
+        self.interleave(case, &stage)
     }
 
     /// How many users a bar needs, who are its clients too but for V9.
@@ -223,6 +319,7 @@ impl Bars {
             Bar::V12Cold => self.cold_users,
             Bar::V8 | Bar::Restart => self.dialogs() / WATCHERS_EACH,
             Bar::Partner => self.dialogs() / WATCHERS_EACH / PARTNER_SHARE,
+            Bar::V13 | Bar::V13Two => 2,
             _ => self.clients,
         }
     }
@@ -242,41 +339,29 @@ impl Bars {
         let rounds = scan::rounds(self.rounds() * 3, if self.quick { 500 } else { 4000 })?;
         let ns = Spread::of(rounds.iter().map(|r| r.ns).collect());
         let allocations: u64 = rounds.iter().map(|r| r.allocations).sum();
-        let holds = verdict(ns.median <= 350.0 && allocations == 0, true);
-        say(&format!("V10 {ns} ns bar 350 {holds} ({allocations} allocations)"))?;
+        let nanoseconds = |bar: &str, figure: Spread, limit, allocations, told| Outcome {
+            bar: bar.to_owned(),
+            figure,
+            limit,
+            unit: "ns",
+            verdict: verdict(figure.median <= limit && allocations == 0, true),
+            subject: format!("{allocations} allocations"),
+            base: String::new(),
+            told,
+        };
+        self.tell(&nanoseconds("V10", ns, 350.0, allocations, String::new()))?;
         let sip = index::rounds(self.rounds() * 3, if self.quick { 1_000 } else { 8_000 })?;
         let index = Spread::of(sip.iter().map(|r| r.index_ns).collect());
         let whole = Spread::of(sip.iter().map(|r| r.whole_ns).collect());
         let sip_allocations: u64 = sip.iter().map(|r| r.allocations).sum();
-        let holds = verdict(index.median <= 600.0 && sip_allocations == 0, true);
-        say(&format!(
-            "V10-SIP {index} ns bar 600 {holds} ({sip_allocations} allocations; framed, indexed and checked {whole} ns)"
-        ))?;
+        let told = format!("; framed, indexed and checked {whole:.0} ns");
+        self.tell(&nanoseconds("V10-SIP", index, 600.0, sip_allocations, told))?;
         Ok(json!({
             "ns": rounds.iter().map(|r| r.ns).collect::<Vec<_>>(), "allocations": allocations,
             "sip_index_ns": sip.iter().map(|r| r.index_ns).collect::<Vec<_>>(),
             "sip_whole_ns": sip.iter().map(|r| r.whole_ns).collect::<Vec<_>>(),
             "sip_allocations": sip_allocations,
         }))
-    }
-
-    /// Keeps the raw rounds with what is needed to repeat them.
-    fn keep(&self, bar: Bar, raw: &Value) -> Result<(), String> {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        let run = |program: &str, line: &[&str]| {
-            let done = Command::new(program).args(line).output().ok()?;
-            Some(String::from_utf8_lossy(&done.stdout).trim().to_owned())
-        };
-        let result = json!({
-            "bar": bar.name(), "unix_s": at, "quick": self.quick, "clients": self.users(bar),
-            "outstanding": self.outstanding, "kernel": run("uname", &["-a"]),
-            "commit": run("git", &["rev-parse", "HEAD"]),
-            "load_average": std::fs::read_to_string("/proc/loadavg").unwrap_or_default().trim(),
-            "raw": raw,
-        });
-        std::fs::create_dir_all(&self.results).map_err(|e| e.to_string())?;
-        let path = self.results.join(format!("{at}-{}.json", bar.name()));
-        std::fs::write(&path, format!("{result:#}\n")).map_err(|e| e.to_string())
     }
 }
 

@@ -7,11 +7,15 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::outcome::Outcome;
 use super::{Bar, Bars, beside, say};
 use crate::servers::{self, DOMAIN, KEY_TYPE, Running, Stage, Subject};
 
 /// A server that was idle for more than the rest of this share was not at its limit.
 const BUSY_MIN: f64 = 0.95;
+
+/// V13: messages a second, each on its own.
+const ALONE_PER_SECOND: u32 = 200;
 
 /// What the load generator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +44,24 @@ pub(super) enum Work {
     },
     /// SUBSCRIBE and NOTIFY in dialogs that stand.
     Refresh,
+    /// One pair, a message now and then, on a system that is idle otherwise.
+    Alone,
 }
 
 impl Work {
     /// Whether SIP is spoken: what one round leaves in a server is in the way of the next.
     fn is_sip(self) -> bool {
         matches!(self, Self::Sessions { .. } | Self::Refresh)
+    }
+
+    /// Where a row has the figure that is divided.
+    fn figure(self) -> &'static str {
+        if self == Self::Alone { "/latency_us/p50" } else { "/server/cpu_ns_per_message" }
+    }
+
+    /// Whether the server waits for something else than work: there only the account counts.
+    fn waits(self) -> bool {
+        matches!(self, Self::Refresh | Self::Alone)
     }
 }
 
@@ -59,14 +75,26 @@ pub(super) struct Case<'a> {
     pub bases: &'a [Subject],
     /// Whom to divide by too, without a verdict.
     pub beside: &'a [Subject],
+    /// Each of the bases has a verdict of its own, instead of the cheapest one alone.
+    pub each: bool,
+}
+
+impl Case<'_> {
+    /// Chat over plain TCP against the bare relay.
+    pub(super) fn plain() -> Self {
+        const BARE: &[Subject] = &[Subject::BareEpoll, Subject::BareUring];
+        let work = Work::Chat { managed: false, by_lot: false };
+        let (tls, limit, each) = (false, 1.25, false);
+        Self { bar: Bar::V1, work, tls, limit, bases: BARE, beside: &[], each }
+    }
 }
 
 /// The middle and the ends of some rounds.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Spread {
     pub median: f64,
-    min: f64,
-    max: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {
@@ -80,7 +108,8 @@ impl Spread {
 
 impl std::fmt::Display for Spread {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{:.2} ({:.2}..{:.2})", self.median, self.min, self.max)
+        let digits = out.precision().unwrap_or(2);
+        write!(out, "{:.digits$} ({:.digits$}..{:.digits$})", self.median, self.min, self.max)
     }
 }
 
@@ -95,7 +124,7 @@ impl Bars {
         let mut stage = stage.clone();
         // Who knows nothing says as many octets as the first who does, so that one comes first.
         let order: Vec<usize> = match case.work {
-            Work::Chat { .. } => (0..subjects.len()).collect(),
+            Work::Chat { .. } | Work::Alone => (0..subjects.len()).collect(),
             _ => (bases.len()..subjects.len()).chain(0..bases.len()).collect(),
         };
         for _ in 0..self.rounds() {
@@ -117,41 +146,63 @@ impl Bars {
                 }
             }
         }
-        let base = (0..bases.len())
-            .min_by(|&a, &b| cost(&rows[a]).median.total_cmp(&cost(&rows[b]).median))
-            .ok_or("nothing to divide by")?;
         for (subject, rows) in subjects.iter().zip(&rows) {
             say(&describe(*subject, rows))?;
         }
-        let told = match case.work {
-            Work::Logins { cold: true } => format!("; {KEY_TYPE}, cold store"),
-            Work::Logins { cold: false } => format!("; {KEY_TYPE}, warm store"),
-            _ => String::new(),
-        };
-        let ours = bases.len() + case.beside.len();
-        for at in ours..subjects.len() {
-            let each = |row: &Value| number(row, "/server/cpu_ns_per_message");
-            let pairs = rows[at].iter().zip(&rows[base]);
-            let ratio = Spread::of(pairs.map(|(a, b)| each(a) / each(b)).collect());
-            // What is durable waits for its disk and not for work: there only the account counts.
-            let waits = case.work == Work::Refresh;
-            let valid = [at, base].into_iter().all(|it| is_valid(&rows[it], waits));
-            let verdict = verdict(ratio.median <= case.limit, valid);
-            let (bar, limit) = (case.bar.name(), case.limit);
-            let (name, base) = (subjects[at].name(), subjects[base].name());
-            say(&format!("{bar} {ratio} bar {limit:.2} {verdict} ({name} / {base}{told})"))?;
-            for beside in bases.len()..ours {
-                let pairs = rows[at].iter().zip(&rows[beside]);
-                let ratio = Spread::of(pairs.map(|(a, b)| each(a) / each(b)).collect());
-                say(&format!("  {ratio} beside it ({name} / {})", subjects[beside].name()))?;
-            }
-        }
+        self.judge(case, &subjects, &rows)?;
         let named = subjects.iter().zip(rows).map(|(s, r)| (s.name().to_owned(), json!(r)));
         Ok(Value::Object(named.collect()))
     }
 
+    /// A verdict on each subject.
+    fn judge(
+        &self,
+        case: Case<'_>,
+        subjects: &[Subject],
+        rows: &[Vec<Value>],
+    ) -> Result<(), String> {
+        let (bases, figure) = (case.bases, case.work.figure());
+        let middle = |at: usize| Spread::of(rows[at].iter().map(|r| number(r, figure)).collect());
+        let cheapest =
+            (0..bases.len()).min_by(|&a, &b| middle(a).median.total_cmp(&middle(b).median));
+        let by: Vec<usize> =
+            if case.each { (0..bases.len()).collect() } else { cheapest.into_iter().collect() };
+        let told = match case.work {
+            Work::Logins { cold: true } => format!("; {KEY_TYPE}, cold store"),
+            Work::Logins { cold: false } => format!("; {KEY_TYPE}, warm store"),
+            Work::Alone => String::from("; p50 of the latency"),
+            _ => String::new(),
+        };
+        let ours = bases.len() + case.beside.len();
+        let ratio = |at: usize, base: usize| {
+            let pairs = rows[at].iter().zip(&rows[base]);
+            Spread::of(pairs.map(|(a, b)| number(a, figure) / number(b, figure)).collect())
+        };
+        for at in ours..subjects.len() {
+            for &base in &by {
+                let valid = [at, base].into_iter().all(|it| is_valid(&rows[it], case.work.waits()));
+                let figure = ratio(at, base);
+                self.tell(&Outcome {
+                    bar: case.bar.name(),
+                    figure,
+                    limit: case.limit,
+                    unit: "",
+                    verdict: verdict(figure.median <= case.limit, valid),
+                    subject: subjects[at].name().to_owned(),
+                    base: subjects[base].name().to_owned(),
+                    told: told.clone(),
+                })?;
+            }
+            for beside in bases.len()..ours {
+                let (name, other) = (subjects[at].name(), subjects[beside].name());
+                say(&format!("  {} beside it ({name} / {other})", ratio(at, beside)))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sees to it that a server runs and that what the work needs is there.
-    fn stand(
+    pub(super) fn stand(
         &self,
         case: Case<'_>,
         subject: Subject,
@@ -192,7 +243,7 @@ impl Bars {
     }
 
     /// One round of load on one server.
-    fn load(
+    pub(super) fn load(
         &self,
         case: Case<'_>,
         subject: Subject,
@@ -200,8 +251,8 @@ impl Bars {
         stage: &Stage,
     ) -> Result<Value, String> {
         let what = match (case.work, subject.is_bare()) {
-            (Work::Chat { .. }, true) => "raw",
-            (Work::Chat { .. }, false) => "chat",
+            (Work::Chat { .. } | Work::Alone, true) => "raw",
+            (Work::Chat { .. } | Work::Alone, false) => "chat",
             (Work::Presence { .. }, true) => "raw-fanout",
             (Work::Presence { .. }, false) => "fanout",
             (Work::Logins { .. }, _) => "logins",
@@ -213,6 +264,9 @@ impl Bars {
         let (warmup, window) = self.describe_work(&mut command, case, subject, on, stage);
         command.args(["--warmup", warmup, "--window", window, "--server-core", "0"]);
         command.args(["--server-pid", &on.pid().to_string()]);
+        if let Some(names) = stage.names.as_ref().filter(|_| !subject.is_bare()) {
+            command.arg("--users").arg(names);
+        }
         if let Some(counters) = &on.counters {
             command.arg("--server-counters").arg(counters);
         }
@@ -238,7 +292,7 @@ impl Bars {
         on: &Running,
         stage: &Stage,
     ) -> (&'static str, &'static str) {
-        let (mut warmup, mut window) = if self.quick { ("0.5", "3") } else { ("2", "10") };
+        let (mut warmup, mut window) = if self.quick { ("0.5", "2") } else { ("2", "10") };
         match case.work {
             Work::Chat { managed, by_lot } => {
                 command.args(["--outstanding", &self.outstanding.to_string()]);
@@ -248,6 +302,9 @@ impl Bars {
                 if by_lot && !subject.is_bare() {
                     command.args(["--random-pairs", "7"]);
                 }
+            }
+            Work::Alone => {
+                command.args(["--rate", &ALONE_PER_SECOND.to_string()]);
             }
             Work::Presence { together } => {
                 let in_flight = if together { self.presentities } else { self.in_flight };
@@ -335,7 +392,7 @@ pub(super) fn result_of(mut command: Command) -> Result<Value, String> {
 }
 
 /// What one delivery or one login was in octets.
-fn octets(row: &Value) -> usize {
+pub(super) fn octets(row: &Value) -> usize {
     let of = |at: &str| row.pointer(at).and_then(Value::as_f64);
     of("/octets_each").or_else(|| of("/octets_in_each")).unwrap_or(0.0).round() as usize
 }
@@ -346,7 +403,7 @@ fn sizes(row: &Value) -> [usize; 4] {
     ["/sizes/request", "/sizes/pass", "/sizes/ack", "/sizes/answer"].map(of)
 }
 
-fn cost(rows: &[Value]) -> Spread {
+pub(super) fn cost(rows: &[Value]) -> Spread {
     Spread::of(rows.iter().map(|r| number(r, "/server/cpu_ns_per_message")).collect())
 }
 
@@ -356,10 +413,11 @@ pub(super) fn number(row: &Value, at: &str) -> f64 {
 
 /// A closed-loop round counts if the server never waited for work and nothing went wrong. Its
 /// busiest thread wanted the core all the time, or its threads together had it.
-fn is_valid(rows: &[Value], may_wait: bool) -> bool {
+pub(super) fn is_valid(rows: &[Value], may_wait: bool) -> bool {
     rows.iter().all(|r| {
         let share = number(r, "/server/wanted_core").max(number(r, "/server/busy_all_threads"));
-        (may_wait || share >= BUSY_MIN) && r["sound"] == json!(true)
+        let in_time = r["generator"]["late"] != json!(true);
+        (may_wait || share >= BUSY_MIN) && in_time && r["sound"] == json!(true)
     })
 }
 

@@ -12,9 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::sip::{self, Sip};
 
+mod peers;
+
 /// The domain of all users.
 pub(crate) const DOMAIN: &str = "load.example";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A hundred thousand rows of rosters take their time.
+const LOADING: Duration = Duration::from_secs(300);
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -31,6 +35,8 @@ pub(crate) enum Subject {
     Scripted,
     /// Prosody of Debian.
     Prosody,
+    /// ejabberd of Debian.
+    Ejabberd,
     /// Kamailio of Debian, each subscription in its file before it is answered.
     Kamailio,
     /// The same with subscriptions in memory alone.
@@ -47,6 +53,7 @@ impl Subject {
             Self::TandemEpoll => "tandem-epoll",
             Self::Scripted => "scripted",
             Self::Prosody => "prosody",
+            Self::Ejabberd => "ejabberd",
             Self::Kamailio => "kamailio",
             Self::KamailioMemory => "kamailio-memory",
         }
@@ -64,7 +71,7 @@ impl Subject {
 
     /// Whether it starts with the rosters that presence needs.
     pub(crate) fn has_rosters(self) -> bool {
-        self == Self::Prosody
+        matches!(self, Self::Prosody | Self::Ejabberd)
     }
 }
 
@@ -91,6 +98,10 @@ pub(crate) struct Stage {
     pub octets: usize,
     /// What is needed where SIP is spoken.
     pub sip: Option<Sip>,
+    /// Foreign domains that Tandem has a rule for, each its own.
+    pub domains: usize,
+    /// A file with the names of the clients, one a line; otherwise they are the first users.
+    pub names: Option<PathBuf>,
 }
 
 /// A server that takes connections.
@@ -155,18 +166,39 @@ impl Running {
 
     /// What a pump of Tandem's has counted so far: deliveries of octets, and turns.
     pub(crate) fn turns(&self) -> Option<(f64, f64)> {
+        let text = self.figures()?;
+        Some((
+            figure(&text, "tandem_net_receives_total ")?,
+            figure(&text, "tandem_net_turns_total ")?,
+        ))
+    }
+
+    /// Records that shards of Tandem's have put into the rings between them so far.
+    pub(crate) fn crossings(&self) -> Option<f64> {
+        figure(&self.figures()?, "tandem_net_mesh_posts_total ")
+    }
+
+    fn figures(&self) -> Option<String> {
         let mut stream = TcpStream::connect(self.metrics?).ok()?;
         stream
             .write_all(b"GET /metrics HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
             .ok()?;
         let mut text = String::new();
         stream.read_to_string(&mut text).ok()?;
-        let of = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            line.trim().parse().ok()
-        };
-        Some((of("tandem_net_receives_total ")?, of("tandem_net_turns_total ")?))
+        Some(text)
     }
+
+    /// The most that the process ever had in memory, in octets.
+    pub(crate) fn peak(&self) -> Option<f64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kib * 1024.0)
+    }
+}
+
+fn figure(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.trim().parse().ok()
 }
 
 /// What [`certificate`] makes, which decides what a handshake costs.
@@ -191,7 +223,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let (plain, secure) = (free_port("127.0.0.1")?, free_port("127.0.0.1")?);
     let (at, edge) = (free_port("127.0.0.1")?, free_port("127.0.0.5")?);
-    let mut metrics = None;
+    let (mut metrics, mut ready) = (None, None);
     let (command, counters) = match subject {
         Subject::BareEpoll | Subject::BareUring if stage.sip.is_some() => {
             sip::pattern(subject, at, plain, &dir, stage)?
@@ -208,7 +240,11 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
             let of_sip = stage.sip.as_ref().map_or_else(String::new, |it| it.tandem(at, edge));
             (tandem(pump, [plain, secure, admin], &of_sip, &dir, stage)?, None)
         }
-        Subject::Prosody => (prosody(plain, secure, &dir, stage)?, None),
+        Subject::Prosody => (peers::prosody(plain, secure, &dir, stage)?, None),
+        Subject::Ejabberd => {
+            ready = Some(dir.join("ready"));
+            (peers::ejabberd(plain, secure, &dir, stage)?, None)
+        }
         Subject::Kamailio | Subject::KamailioMemory => (sip::kamailio(subject, at, &dir)?, None),
     };
     let (log, kept) = (dir.join("output.log"), dir.join("salted.txt"));
@@ -234,11 +270,16 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         // Its places are given in order, so nobody knocks.
         (Some(counters), _) if stage.sip.is_some() => {
             let counters = counters.clone();
-            wait_until(|| counters.exists(), &mut running.child)
+            wait_until(|| counters.exists(), &mut running.child, PATIENCE)
         }
         _ if subject.is_sip() => wait_for(at, &mut running.child),
         _ => wait_for(if tls { secure } else { plain }, &mut running.child),
     };
+    // Whoever makes accounts when it has started says when they are there.
+    let stands = stands.and_then(|()| match &ready {
+        Some(ready) => wait_until(|| ready.exists(), &mut running.child, LOADING),
+        None => Ok(()),
+    });
     stands.map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
     if subject.is_bare() && stage.sip.is_none() {
         // The knock was a connection too: it gets a partner, so that pairs begin at an even place.
@@ -306,12 +347,15 @@ fn tandem(
 ) -> Result<Vec<String>, String> {
     let (state, run) = (dir.display(), stage.dir.display());
     let shards = stage.shards;
+    let known: String = (0..stage.domains)
+        .map(|n| format!("[[peer]]\npattern = \"d{n}.known.example\"\naction = \"allow\"\n"))
+        .collect();
     let config = format!(
         "[node]\nname = \"bench\"\nshards = {shards}\npump = \"{pump}\"\nstate = \"{state}\"\n\
          [[domain]]\nname = \"{DOMAIN}\"\ncertificate = \"{run}/cert.pem\"\nkey = \"{run}/key.pem\"\n\
          [[listen]]\naddress = \"{plain}\"\nparty = \"client\"\nsecurity = \"optional\"\n\
          [[listen]]\naddress = \"{tls}\"\nparty = \"client\"\nsecurity = \"direct\"\n\
-         {of_sip}[federation]\ndefault = \"deny\"\n\
+         {of_sip}{known}[federation]\ndefault = \"deny\"\n\
          [admin]\nhttp = \"{admin}\"\nsocket = \"{state}/ctl.sock\"\n\
          [log]\nlevel = \"warn\"\n\
          [accounts]\nscram_iterations = 4096\n"
@@ -350,70 +394,17 @@ fn provision_tandem(dir: &Path, stage: &Stage) -> Result<(), String> {
     Err(format!("tandem ctl user import: {}", String::from_utf8_lossy(&done.stderr)))
 }
 
-fn prosody(
-    plain: SocketAddr,
-    tls: SocketAddr,
-    dir: &Path,
-    stage: &Stage,
-) -> Result<Vec<String>, String> {
-    let data = dir.join("data").join(DOMAIN.replace('.', "%2e"));
-    let accounts = data.join("accounts");
-    fs::create_dir_all(&accounts).map_err(|e| e.to_string())?;
-    prosody_rosters(&data, stage)?;
-    let managed = if stage.managed { ", \"smacks\"" } else { "" };
-    for user in 0..stage.users {
-        let path = accounts.join(format!("u{user}.dat"));
-        write(&path, "return { [\"password\"] = \"pw\"; };\n")?;
-    }
-    let (own, run) = (dir.display(), stage.dir.display());
-    let (plain, tls) = (plain.port(), tls.port());
-    let config = format!(
-        "run_as_root = true\npidfile = \"{own}/prosody.pid\"; data_path = \"{own}/data\"\n\
-         admin_socket = \"{own}/prosody.sock\"\ninterfaces = {{ \"127.0.0.1\" }}\n\
-         c2s_ports = {{ {plain} }}; c2s_direct_tls_ports = {{ {tls} }}; s2s_ports = {{}}\n\
-         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"presence\", \
-         \"message\", \"iq\"{managed} }}\nmodules_disabled = {{ \"s2s\" }}\n\
-         authentication = \"internal_plain\"\nc2s_require_encryption = false\n\
-         allow_unencrypted_plain_auth = true\nlog = {{ warn = \"{own}/prosody.log\" }}\n\
-         ssl = {{ certificate = \"{run}/cert.pem\"; key = \"{run}/key.pem\" }}\n\
-         c2s_direct_tls_ssl = {{ certificate = \"{run}/cert.pem\"; key = \"{run}/key.pem\" }}\n\
-         VirtualHost \"{DOMAIN}\"\n"
-    );
-    let path = dir.join("prosody.cfg.lua");
-    write(&path, &config)?;
-    Ok(vec!["prosody".into(), "--config".into(), text(&path), "-F".into()])
-}
-
-/// Subscriptions as its own store has them: 50,000 requests would each rewrite two files.
-fn prosody_rosters(data: &Path, stage: &Stage) -> Result<(), String> {
-    if stage.presentities == 0 {
-        return Ok(());
-    }
-    let rosters = data.join("roster");
-    fs::create_dir_all(&rosters).map_err(|e| e.to_string())?;
-    let (watched, watchers) = (0..stage.presentities, stage.presentities..stage.users);
-    for user in 0..stage.users {
-        let is_watched = watched.contains(&user);
-        let (others, kind) =
-            if is_watched { (watchers.clone(), "from") } else { (watched.clone(), "to") };
-        let mut roster = "return {\n[false] = { [\"version\"] = 1; };\n".to_owned();
-        for other in others {
-            roster += &format!(
-                "[\"u{other}@{DOMAIN}\"] = {{ [\"subscription\"] = \"{kind}\"; [\"groups\"] = {{}}; }};\n"
-            );
-        }
-        write(&rosters.join(format!("u{user}.dat")), &(roster + "};\n"))?;
-    }
-    Ok(())
-}
-
 fn wait_for(address: SocketAddr, child: &mut Child) -> Result<(), String> {
-    wait_until(|| TcpStream::connect(address).is_ok(), child)
+    wait_until(|| TcpStream::connect(address).is_ok(), child, PATIENCE)
         .map_err(|e| format!("{e}, at {address}"))
 }
 
-fn wait_until(mut stands: impl FnMut() -> bool, child: &mut Child) -> Result<(), String> {
-    let end = Instant::now() + PATIENCE;
+fn wait_until(
+    mut stands: impl FnMut() -> bool,
+    child: &mut Child,
+    patience: Duration,
+) -> Result<(), String> {
+    let end = Instant::now() + patience;
     while !stands() {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("ended with {status}"));
