@@ -339,23 +339,23 @@ impl Bars {
         let rounds = scan::rounds(self.rounds() * 3, if self.quick { 500 } else { 4000 })?;
         let ns = Spread::of(rounds.iter().map(|r| r.ns).collect());
         let allocations: u64 = rounds.iter().map(|r| r.allocations).sum();
-        let nanoseconds = |bar: &str, figure: Spread, limit, allocations, told| Outcome {
+        let nanoseconds = |bar: &str, what, figure: Spread, limit, allocations, told| Outcome {
             bar: bar.to_owned(),
             figure,
             limit,
             unit: "ns",
             verdict: verdict(figure.median <= limit && allocations == 0, true),
-            subject: format!("{allocations} allocations"),
+            subject: format!("{what}, {allocations} allocations"),
             base: String::new(),
             told,
         };
-        self.tell(&nanoseconds("V10", ns, 350.0, allocations, String::new()))?;
+        self.tell(&nanoseconds("V10", "stanza", ns, 350.0, allocations, String::new()))?;
         let sip = index::rounds(self.rounds() * 3, if self.quick { 1_000 } else { 8_000 })?;
         let index = Spread::of(sip.iter().map(|r| r.index_ns).collect());
         let whole = Spread::of(sip.iter().map(|r| r.whole_ns).collect());
         let sip_allocations: u64 = sip.iter().map(|r| r.allocations).sum();
         let told = format!("; framed, indexed and checked {whole:.0} ns");
-        self.tell(&nanoseconds("V10-SIP", index, 600.0, sip_allocations, told))?;
+        self.tell(&nanoseconds("V10-SIP", "index", index, 600.0, sip_allocations, told))?;
         Ok(json!({
             "ns": rounds.iter().map(|r| r.ns).collect::<Vec<_>>(), "allocations": allocations,
             "sip_index_ns": sip.iter().map(|r| r.index_ns).collect::<Vec<_>>(),

@@ -32,7 +32,12 @@ impl fmt::Display for Outcome {
         let Self { bar, figure, limit, unit, verdict, subject, base, told } = self;
         let by = if base.is_empty() { "" } else { " / " };
         if unit.is_empty() {
-            write!(out, "{bar} {figure} bar {limit:.2} {verdict} ({subject}{by}{base}{told})")
+            // Of a small bound more is seen.
+            let digits = if *limit < 0.5 { 3 } else { 2 };
+            write!(
+                out,
+                "{bar} {figure:.digits$} bar {limit:.digits$} {verdict} ({subject}{by}{base}{told})"
+            )
         } else {
             write!(
                 out,

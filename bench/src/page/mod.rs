@@ -44,7 +44,14 @@ impl Row<'_> {
     fn shown(&self) -> String {
         let [median, min, max] = self.figure;
         match (self.unit, min == max) {
-            ("", _) => format!("{median:.2} ({min:.2}..{max:.2}) of {:.2}", self.limit),
+            ("", _) => {
+                // Of a small bound more is seen.
+                let digits = if self.limit < 0.5 { 3 } else { 2 };
+                format!(
+                    "{median:.digits$} ({min:.digits$}..{max:.digits$}) of {:.digits$}",
+                    self.limit
+                )
+            }
             (unit, true) => format!("{median:.0} of {:.0} {unit}", self.limit),
             (unit, false) => {
                 format!("{median:.0} ({min:.0}..{max:.0}) of {:.0} {unit}", self.limit)
@@ -82,6 +89,7 @@ pub(crate) fn of(run: &Value) -> String {
         body.push_str("<h2>Every bar against its bound</h2>");
         body.push_str(&drawings::bounds(&rows));
     }
+    table(run, &rows, &mut body);
     let costs = drawings::costs(run);
     if !costs.is_empty() {
         _ = write!(
@@ -94,11 +102,10 @@ pub(crate) fn of(run: &Value) -> String {
     if !growth.is_empty() {
         _ = write!(
             body,
-            "<h2>How cost grows</h2><p class=\"soft\">The work grows by powers of ten: a level line grows no faster \
-             than the work.</p><div class=\"charts\">{growth}</div>"
+            "<h2>How cost grows</h2><p class=\"soft\">The work grows by powers of ten: where a line stays level, cost \
+             grows no faster than the work.</p><div class=\"charts\">{growth}</div>"
         );
     }
-    table(run, &rows, &mut body);
     environment(run, &mut body);
     whole("Bench", &body)
 }
@@ -150,8 +157,11 @@ fn about(run: &Value) -> String {
 }
 
 fn table(run: &Value, rows: &[Row<'_>], out: &mut String) {
+    let any = list(run, "bars").iter().any(|bar| bar["raw"]["fault"].is_string());
+    let open = if any { " open" } else { "" };
+    _ = write!(out, "<details{open}>");
     out.push_str(
-        "<h2>Verdicts</h2><div class=\"table\"><table><tr><th>bar</th><th class=\"text\">who</th>\
+        "<summary>The same as a table</summary><div class=\"table\"><table><tr><th>bar</th><th class=\"text\">who</th>\
          <th>figure</th><th>verdict</th></tr>",
     );
     for row in rows {
@@ -175,7 +185,7 @@ fn table(run: &Value, rows: &[Row<'_>], out: &mut String) {
             );
         }
     }
-    out.push_str("</table></div>");
+    out.push_str("</table></div></details>");
 }
 
 fn environment(run: &Value, out: &mut String) {
