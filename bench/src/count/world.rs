@@ -329,6 +329,7 @@ fn settings(edge: SocketAddr) -> Result<Settings, String> {
         tls: Arc::new(tls),
         policy: Arc::new(Policy::new(rule, vec![(name, partner)])),
         clients: Clients::default(),
+        strangers_per_address: 0,
         dialback_secrets: vec![b"a secret of thirty-two octets ok".to_vec()],
         scram_secret: b"another secret of thirty-two oct".to_vec(),
         scram_iterations: ITERATIONS,
