@@ -239,12 +239,7 @@ impl Bars {
         const PEERS: &[Subject] = &[Subject::Prosody, Subject::Ejabberd];
         let case = Case { bar, ..Case::plain() };
         let sip = |profile| Sip { profile, rate: 0, back: false, sizes: [0; 4] };
-        let spare = match bar {
-            Bar::V13Two => shards::SPARE_USERS,
-            Bar::V14 => shards::SPARE_USERS + self.clients / 4,
-            _ => 0,
-        };
-        let users = self.users(bar) + spare;
+        let users = self.users(bar) + self.spare(bar);
         let mut stage = Stage { bar: bar.name(), users, ..stage.clone() };
         let case = match bar {
             Bar::V1 => case,
@@ -321,6 +316,15 @@ impl Bars {
             Bar::Partner => self.dialogs() / WATCHERS_EACH / PARTNER_SHARE,
             Bar::V13 | Bar::V13Two => 2,
             _ => self.clients,
+        }
+    }
+
+    /// Users beyond those, of whom the ones on the wanted shards are taken.
+    fn spare(&self, bar: Bar) -> usize {
+        match bar {
+            Bar::V13Two => shards::SPARE_USERS,
+            Bar::V14 => shards::SPARE_USERS + self.clients / 4,
+            _ => 0,
         }
     }
 

@@ -110,7 +110,7 @@ impl Count {
         let baseline = Baseline::read(&self.baseline)?;
         let begin = Instant::now();
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-        let keep = self.keep.as_deref().unwrap_or(dir.path());
+        let keep = self.keep.as_deref().unwrap_or_else(|| dir.path());
         fs::create_dir_all(keep).map_err(|e| format!("{}: {e}", keep.display()))?;
         let (mut figures, mut grown) = (Vec::new(), Vec::new());
         for it in which {
