@@ -57,7 +57,7 @@ pub(crate) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 /// All bounces of an account, whatever their reason.
 pub(crate) fn bounced(account: &Value) -> f64 {
     let all = account["bounced"].as_object();
-    all.map_or(0.0, |it| it.values().filter_map(Value::as_f64).sum())
+    all.map_or(0.0, |it| it.values().filter_map(Value::as_f64).fold(0.0, |sum, it| sum + it))
 }
 
 fn badge(run: &Value) -> String {
