@@ -1,7 +1,7 @@
 //! Whole runs of the engine against a small server in this process: what is sent arrives and is
 //! accounted for, and servers that refuse, close, stall or talk nonsense are counted and no more.
 
-#![allow(clippy::unwrap_used, reason = "constants of the tests are sound")]
+#![expect(clippy::unwrap_used, reason = "constants of the tests are sound")]
 
 mod null;
 

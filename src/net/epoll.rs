@@ -63,8 +63,9 @@ impl EpollDriver {
             rest: 0,
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             listener: None,
-            ready: VecDeque::new(),
-            ready_next: VecDeque::new(),
+            // Each connection is in them at most once.
+            ready: VecDeque::with_capacity(EVENTS),
+            ready_next: VecDeque::with_capacity(EVENTS),
         })
     }
 

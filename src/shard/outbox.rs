@@ -228,9 +228,9 @@ impl Outbox {
         if !std::mem::replace(&mut self.quiet, true) {
             return false;
         }
-        self.receipts = VecDeque::new();
+        drop(std::mem::take(&mut self.receipts));
         if self.flights.is_empty() {
-            self.flights = VecDeque::new();
+            drop(std::mem::take(&mut self.flights));
         }
         true
     }

@@ -274,7 +274,8 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> usize {
     loop {
         match socket.recv(buffer) {
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            got => return got.unwrap(),
+            Err(e) => panic!("{e}"),
+            Ok(length) => return length,
         }
     }
 }

@@ -19,6 +19,8 @@ fn line(name: &str, colour: usize, points: Vec<(f64, f64)>) -> Line {
 
 fn over_time(run: &Value, key: &str) -> Vec<(f64, f64)> {
     let rows = list(run, "series").iter();
+    // What is waited for after the last stage is no part of a rate.
+    let rows = rows.filter(|row| !row["stage"].is_null());
     rows.filter_map(|row| Some((number(row, "t_s"), row[key].as_f64()?))).collect()
 }
 
@@ -42,7 +44,7 @@ fn positive(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
 fn per_message(run: &Value, key: &str) -> Vec<(f64, f64)> {
     list(run, "series")
         .iter()
-        .filter(|row| number(row, "delivered") > 0.0)
+        .filter(|row| number(row, "delivered") > 0.0 && !row["stage"].is_null())
         .filter_map(|row| Some((number(row, "t_s"), row[key].as_f64()? / number(row, "delivered"))))
         .filter(|p| p.1 > 0.0)
         .collect()

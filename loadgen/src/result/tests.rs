@@ -22,7 +22,8 @@ fn below(key: &str, value: f64) -> Threshold {
 
 #[test]
 fn each_rule_alone_makes_a_run_invalid() {
-    let spoil: [(&str, fn(&mut Value)); 9] = [
+    type Spoil = fn(&mut Value);
+    let spoil: [(&str, Spoil); 9] = [
         ("rate sent", |r| r["stages"][0]["achieved_per_s"] = 980.into()),
         ("lateness p99", |r| r["generator"]["late_p99_ns"] = 1_100_000.into()),
         ("of the latency's", |r| r["flows"][0]["latency_ns"]["p99"] = 300_000.into()),

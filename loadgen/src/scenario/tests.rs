@@ -1,3 +1,5 @@
+//! Scenarios read, and mistakes in them told with their places.
+
 use std::path::Path;
 
 use super::*;

@@ -1,7 +1,7 @@
 //! A small XMPP server for tests: takes any password, routes messages, tells presence to
 //! everybody who asked, answers rosters. Or behaves badly, as told. A thread a connection.
 
-#![allow(clippy::unwrap_used, reason = "a server for tests that cannot go on fails the test")]
+#![expect(clippy::unwrap_used, reason = "a server for tests that cannot go on fails the test")]
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
