@@ -20,11 +20,14 @@ pub mod sip;
 pub mod engine;
 pub mod flows;
 pub mod ledger;
+pub mod null;
 pub mod pairs;
 pub mod party;
 pub mod played;
 pub mod s2s_chat;
 pub mod scenario;
+pub mod search;
+pub mod spread;
 
 pub mod account;
 pub mod mark;

@@ -38,6 +38,12 @@ enum Command {
     Report(cli::run::Report),
     /// Holds runs against the first of them.
     Compare(cli::run::Compare),
+    /// Finds the highest rate that stays within an objective.
+    Search(Box<cli::search::Search>),
+    /// What this host's generator can do, against its own server.
+    Selftest(cli::selftest::Selftest),
+    /// The self-test's server alone: takes any password, passes messages on.
+    Relay(cli::selftest::Relay),
     /// Pairs of clients that chat through a server.
     Chat(Box<Chat>),
     /// The same bytes through a bare relay, without XMPP.
@@ -68,8 +74,14 @@ enum Command {
     Dns(line_played::Dns),
     /// Prints the users of a run, one `name password` a line, to provision them beforehand.
     Users {
+        /// Those of a scenario's clients instead.
+        #[arg(long, conflicts_with_all = ["count", "prefix", "password"])]
+        scenario: Option<String>,
+        /// Whole addresses.
+        #[arg(long, requires = "scenario")]
+        jids: bool,
         /// How many.
-        #[arg(long)]
+        #[arg(long, default_value_t = 1_000)]
         count: usize,
         /// Written as JIDs of this domain.
         #[arg(long)]
@@ -285,6 +297,9 @@ fn work(command: Command) -> Result<ExitCode, String> {
         Command::Show { name } => cli::run::show(&name),
         Command::Report(it) => it.run(),
         Command::Compare(it) => it.run(),
+        Command::Search(it) => it.run(),
+        Command::Selftest(it) => it.run(),
+        Command::Relay(it) => it.run(),
         Command::Chat(chat) => {
             let mut plan = plan(&chat.traffic, chat.random_pairs);
             plan.managed = chat.who.managed;
@@ -335,7 +350,10 @@ fn work(command: Command) -> Result<ExitCode, String> {
         Command::S2sChat(it) => it.run(),
         Command::Certificates(it) => it.run(),
         Command::Dns(it) => it.run(),
-        Command::Users { count, domain, prefix, password } => {
+        Command::Users { scenario: Some(name), jids, domain, .. } => {
+            cli::run::users(&name, domain, jids)
+        }
+        Command::Users { count, domain, prefix, password, .. } => {
             let at = domain.map_or_else(String::new, |d| format!("@{d}"));
             let mut out = io::BufWriter::new(io::stdout());
             for index in 0..count {

@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 
 use crate::plot::{Unit, shown};
-use crate::scenario::model::{Than, Threshold};
+use crate::scenario::model::Threshold;
+use crate::scenario::units;
 
 /// Everything held.
 pub const GOOD: u8 = 0;
@@ -18,6 +19,13 @@ pub const LIMITED: u8 = 98;
 pub const SETUP: u8 = 97;
 /// The scenario is wrong.
 pub const SCENARIO: u8 = 78;
+
+/// The larger of two problems: 78, 97, 98, 99, then none.
+pub fn larger_problem(a: u8, b: u8) -> u8 {
+    let order = [SCENARIO, SETUP, LIMITED, MISSED];
+    let rank = |code: u8| order.iter().position(|it| *it == code).unwrap_or(order.len());
+    if rank(a) <= rank(b) { a } else { b }
+}
 
 /// Lateness and receive lag above which a run is not valid, in nanoseconds.
 const LATE_NS: f64 = 1e6;
@@ -95,6 +103,15 @@ fn rules(result: &Value) -> Vec<(&'static str, String, String, bool)> {
     rules.push(("clock set meanwhile", ns(CLOCK_NS), ns(step), step <= CLOCK_NS));
     let steal = number(&result["steal"]);
     rules.push(("time stolen by the host", "1 %".to_owned(), share(steal), steal <= 0.01));
+    // Descriptors, ports and memory of this host are no fault of the server.
+    let own = ["open files", "not available", "annot allocate", "uffer space"];
+    let steps = result["steps"].as_array().into_iter().flatten();
+    let failed = steps.filter_map(|it| it["failed"].as_object()).flatten();
+    let hit: f64 = failed
+        .filter(|(why, _)| own.iter().any(|it| why.contains(it)))
+        .map(|it| number(it.1))
+        .sum();
+    rules.push(("limits of this host hit", "0".to_owned(), format!("{hit:.0}"), hit == 0.0));
     let cut = result["aborted"] == true;
     rules.push((
         "ran to its end",
@@ -116,7 +133,7 @@ fn server_kept_up(result: &Value) -> bool {
 }
 
 /// What a threshold looks at, in nanoseconds, counts or a fraction; `None`: it is not there.
-fn figure(result: &Value, key: &str) -> Option<f64> {
+pub fn figure(result: &Value, key: &str) -> Option<f64> {
     let flows = result["flows"].as_array().map_or(&[][..], Vec::as_slice);
     let (name, own) = key.split_once('.').map_or((None, key), |(name, own)| (Some(name), own));
     let chosen: Vec<&Value> =
@@ -143,27 +160,31 @@ fn figure(result: &Value, key: &str) -> Option<f64> {
             let failed = steps.filter_map(|it| it["failed"].as_object());
             Some(failed.flat_map(|it| it.values()).map(number).sum())
         }
-        _ => None,
+        "superseded" => Some(count(own)),
+        "generator_cpu_per_message" => result["generator"]["cpu_per_message_ns"].as_f64(),
+        "lateness_p99" => result["generator"]["late_p99_ns"].as_f64(),
+        "server_rss" => result["server"]["rss_bytes"].as_f64(),
+        // What is left is a step's: login_p99.
+        _ => {
+            let (step, quantile) = own.rsplit_once('_')?;
+            let steps = result["steps"].as_array()?;
+            let times = &steps.iter().find(|it| it["name"] == step)?["ns"];
+            times[quantile].as_f64().filter(|_| number(&times["count"]) > 0.0)
+        }
     }
 }
 
-fn holds(got: f64, than: Than, value: f64) -> bool {
-    match than {
-        Than::Less => got < value,
-        Than::AtMost => got <= value,
-        Than::Equal => (got - value).abs() < 1e-9,
-        Than::AtLeast => got >= value,
-        Than::More => got > value,
-    }
-}
-
-fn written(key: &str, got: f64) -> String {
+/// A figure with its unit.
+pub fn written(key: &str, got: f64) -> String {
     let own = key.rsplit('.').next().unwrap_or(key);
     if own == "achieved" {
         shown(got, Unit::Share)
+    } else if own == "server_rss" {
+        shown(got, Unit::Octets)
     } else if own.starts_with("latency")
         || own.starts_with("service")
         || own.ends_with("per_message")
+        || own.rsplit_once('_').is_some_and(|it| it.1.starts_with('p') || it.1 == "max")
     {
         shown(got, Unit::Nanoseconds)
     } else {
@@ -186,7 +207,7 @@ pub fn judge(result: &mut Value, thresholds: &[Threshold]) {
         .map(|it| {
             let got = figure(result, &it.key);
             // What is not there can't hold.
-            let ok = got.is_some_and(|got| holds(got, it.than, it.value));
+            let ok = got.is_some_and(|got| units::holds(it.than, got, it.value));
             missed |= !ok;
             json!({
                 "key": it.key, "want": it.text,

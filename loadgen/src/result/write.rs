@@ -78,6 +78,7 @@ impl Log {
         let failed = |e: &dyn std::fmt::Debug| io::Error::other(format!("{e:?}"));
         let start = std::time::UNIX_EPOCH + Duration::from_millis(started_unix_ms);
         let mut log = IntervalLogWriterBuilder::new()
+            .add_comment("[Histogram log format version 1.3]")
             .add_comment("latency from the intended send time, nanoseconds")
             .with_start_time(start)
             .with_base_time(start)

@@ -268,8 +268,12 @@ fn read_population(mut section: Section<'_, '_>, names: &Names) -> Vec<Populatio
     };
     let mut people = Vec::new();
     for (name, side, address, span) in places {
+        // Clients are of the server's one domain, also beside peers of many in one table.
+        let many =
+            side != Side::Client || address.rsplit('@').next().is_some_and(|it| it.contains('%'));
+        let domains = if many { domains } else { 1 };
         check_address(&mut section, &address, &span, users, domains);
-        people.push(Population { name, side, address, ..model.clone() });
+        people.push(Population { name, side, address, domains, ..model.clone() });
     }
     section.finish();
     people
