@@ -354,15 +354,19 @@ fn work(command: Command) -> Result<ExitCode, String> {
             cli::run::users(&name, domain, jids)
         }
         Command::Users { count, domain, prefix, password, .. } => {
-            let at = domain.map_or_else(String::new, |d| format!("@{d}"));
-            let mut out = io::BufWriter::new(io::stdout());
-            for index in 0..count {
-                writeln!(out, "{prefix}{index}{at} {password}").map_err(fault)?;
-            }
-            out.flush().map_err(fault)?;
-            Ok(ExitCode::SUCCESS)
+            users(count, domain.as_deref(), &prefix, &password).map_err(fault)
         }
     }
+}
+
+fn users(count: usize, domain: Option<&str>, prefix: &str, password: &str) -> io::Result<ExitCode> {
+    let at = domain.map_or_else(String::new, |d| format!("@{d}"));
+    let mut out = io::BufWriter::new(io::stdout());
+    for index in 0..count {
+        writeln!(out, "{prefix}{index}{at} {password}")?;
+    }
+    out.flush()?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn traffic(wanted: &Wanted, plan: &Plan, core: Option<usize>) -> Result<ExitCode, String> {
