@@ -38,12 +38,8 @@ enum Command {
     Report(cli::run::Report),
     /// Holds runs against the first of them.
     Compare(cli::run::Compare),
-    /// Finds the highest rate that stays within an objective.
-    Search(Box<cli::search::Search>),
-    /// What this host's generator can do, against its own server.
-    Selftest(cli::selftest::Selftest),
-    /// The self-test's server alone: takes any password, passes messages on.
-    Relay(cli::selftest::Relay),
+    #[command(flatten)]
+    More(cli::More),
     /// Pairs of clients that chat through a server.
     Chat(Box<Chat>),
     /// The same bytes through a bare relay, without XMPP.
@@ -297,9 +293,7 @@ fn work(command: Command) -> Result<ExitCode, String> {
         Command::Show { name } => cli::run::show(&name),
         Command::Report(it) => it.run(),
         Command::Compare(it) => it.run(),
-        Command::Search(it) => it.run(),
-        Command::Selftest(it) => it.run(),
-        Command::Relay(it) => it.run(),
+        Command::More(it) => it.run(),
         Command::Chat(chat) => {
             let mut plan = plan(&chat.traffic, chat.random_pairs);
             plan.managed = chat.who.managed;
@@ -354,16 +348,16 @@ fn work(command: Command) -> Result<ExitCode, String> {
             cli::run::users(&name, domain, jids)
         }
         Command::Users { count, domain, prefix, password, .. } => {
-            users(count, domain.as_deref(), &prefix, &password).map_err(fault)
+            let at = domain.map_or_else(String::new, |d| format!("@{d}"));
+            users(count, &format!("{at} {password}"), &prefix).map_err(fault)
         }
     }
 }
 
-fn users(count: usize, domain: Option<&str>, prefix: &str, password: &str) -> io::Result<ExitCode> {
-    let at = domain.map_or_else(String::new, |d| format!("@{d}"));
+fn users(count: usize, rest: &str, prefix: &str) -> io::Result<ExitCode> {
     let mut out = io::BufWriter::new(io::stdout());
     for index in 0..count {
-        writeln!(out, "{prefix}{index}{at} {password}")?;
+        writeln!(out, "{prefix}{index}{rest}")?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,5 @@
-//! A server that stalls shows in the latency from the intended time as arithmetic says, and hardly
-//! in the service time of a client that waits for it.
+//! A server that stalls shows in the latency from the intended time as arithmetic says: nobody waits
+//! for answers before he sends, so every message that is due in a stall is sent and counted.
 
 use std::path::Path;
 use std::time::Duration;
@@ -47,9 +47,9 @@ fn a_stall_of_a_fifth_of_the_time_is_in_the_percentiles() {
     let result = recorder.finish(&raw.unwrap(), TEXT, &[]);
     let of = |key| judge::figure(&result, key).unwrap();
     assert_eq!((of("lost"), of("delivered")), (0.0, 1_000.0));
-    // Messages that are due in a stall of 200 ms wait between 200 and 0 ms, evenly: of all, the
-    // worst hundredth lies 190 ms up at (0.2 s - 0.01 s); the median sees nothing of it.
+    // Messages that are due in a stall wait between 200 and 0 ms, evenly. The worst hundredth of a
+    // second's are those of its first 10 ms: p99 is 190 ms. The median sees nothing of it.
     let (p50, p99) = (of("latency_p50") / 1e6, of("latency_p99") / 1e6);
-    assert!((150.0..400.0).contains(&p99), "p99 {p99} ms");
+    assert!((180.0..400.0).contains(&p99), "p99 {p99} ms");
     assert!(p50 < 50.0, "p50 {p50} ms");
 }
