@@ -135,6 +135,33 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// Whether an octet may stand in a value without quotes, where `;` ends it.
+pub(super) fn is_plain(octet: u8) -> bool {
+    PLAIN.get(usize::from(octet)).is_some_and(|it| *it)
+}
+
+const PLAIN: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut octet = 0;
+    while octet <= b' ' as usize {
+        #[expect(clippy::indexing_slicing, reason = "at compile time")]
+        {
+            table[octet] = false;
+        }
+        octet += 1;
+    }
+    #[expect(clippy::indexing_slicing, reason = "at compile time")]
+    {
+        table[b'"' as usize] = false;
+        table[b'<' as usize] = false;
+        table[b'>' as usize] = false;
+        table[b',' as usize] = false;
+        table[b';' as usize] = false;
+        table[0x7F] = false;
+    }
+    table
+};
+
 const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut octet = 0_u8;

@@ -5,26 +5,44 @@
 
 use crate::{
     limits,
-    sip::{fault::Fault, header::NameAddr, message::Message, method::Method, name::Name, uri::Uri},
+    sip::{
+        fault::Fault,
+        header::NameAddr,
+        message::{Known, Message},
+        method::Method,
+        name::Name,
+        uri::Uri,
+    },
 };
 
 /// The methods a user agent of ours takes: the value of Allow.
 pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, MESSAGE, INFO, OPTIONS, NOTIFY, SUBSCRIBE";
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     /// Judges what does not depend on who asks whom. Of a response any fault means: drop it.
     ///
     /// ACK and BENOTIFY are judged too, but never answered (`Method::is_answered`).
     pub fn check(&self) -> Result<(), Fault> {
+        self.checked().map(|_| ())
+    }
+
+    /// The same, and the message with what was read of it on the way, which is not read again then.
+    pub fn checked(&self) -> Result<Self, Fault> {
         if let Some(fault) = self.broken() {
             return Err(fault);
         }
-        self.mandatory()?;
-        self.single()?;
-        let (_, named) = self.cseq()?;
-        if !self.is_request() {
-            return if is_ours(self.version()) { Ok(()) } else { Err(Fault::new(505)) };
+        let known = self.mandatory()?;
+        let it = self.knowing(known);
+        if self.is_request() {
+            it.asks(known.cseq.1)?;
+        } else if !is_ours(self.version()) {
+            return Err(Fault::new(505));
         }
+        Ok(it)
+    }
+
+    /// What a request must hold besides.
+    fn asks(&self, named: Method<'_>) -> Result<(), Fault> {
         // RFC 3261, 20.10: an address that is there can be read.
         for contact in self.list(Name::Contact).filter(|it| *it != b"*") {
             NameAddr::parse(contact)?.uri()?;
@@ -55,25 +73,27 @@ impl Message<'_> {
         Ok(())
     }
 
-    fn mandatory(&self) -> Result<(), Fault> {
+    fn mandatory(&self) -> Result<Known<'a>, Fault> {
         let via = self.via()?;
         if self.list(Name::Via).count() > limits::SIP_VIAS_MAX {
             return Err(Fault::bad("Too Many Vias"));
         }
         let (from, to) = (self.from()?, self.to()?);
-        from.uri()?;
-        to.uri()?;
+        let (from_uri, to_uri) = (from.uri()?, to.uri()?);
         // RFC 3261, 19.3: a tag is a token; one that is empty would hide the one we add.
-        let tags = [from.param("tag"), to.param("tag")];
+        let tags = [from.raw_tag(), to.raw_tag()];
         if tags.iter().flatten().any(|it| it.is_none_or(<[u8]>::is_empty)) {
             return Err(Fault::bad("Malformed Tag"));
         }
-        let [from, to] = tags.map(Option::flatten);
-        let keys = [via.branch(), from, to, Some(self.call_id()?.as_bytes())];
+        let [from_tag, to_tag] = tags.map(Option::flatten);
+        let call_id = self.call_id()?;
+        let keys = [via.branch(), from_tag, to_tag, Some(call_id.as_bytes())];
         if keys.into_iter().flatten().any(|it| it.len() > limits::SIP_KEY_BYTES_MAX) {
             return Err(Fault::bad("Call-ID, Tag or Branch Too Long"));
         }
-        Ok(())
+        self.single()?;
+        let cseq = self.cseq()?;
+        Ok(Known { via, from, to, from_uri, to_uri, call_id, cseq })
     }
 
     /// RFC 3261, 7.3.1: only lists may be repeated.

@@ -13,6 +13,7 @@ use crate::{
         header::{Event, MediaType, NameAddr, SubscriptionState, Via},
         method::Method,
         name::Name,
+        uri::Uri,
     },
 };
 
@@ -56,6 +57,20 @@ pub struct Message<'a> {
     start: Start<'a>,
     /// What was wrong already with the lines.
     broken: Option<(u16, &'static str)>,
+    /// What was read when it was judged.
+    known: Option<Known<'a>>,
+}
+
+/// The values that nearly every step of a message's way asks for, read once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known<'a> {
+    pub(super) via: Via<'a>,
+    pub(super) from: NameAddr<'a>,
+    pub(super) to: NameAddr<'a>,
+    pub(super) from_uri: Uri<'a>,
+    pub(super) to_uri: Uri<'a>,
+    pub(super) call_id: &'a str,
+    pub(super) cseq: (u32, Method<'a>),
 }
 
 /// The first line.
@@ -98,7 +113,7 @@ impl Index {
         }
         let (start, sound) = Start::read(first.ok_or(Fault::bad("No Start Line"))?);
         let broken = if sound { broken } else { Some((400, "Malformed Start Line")) };
-        Ok(Message { frame, head, count, index: self, start, broken })
+        Ok(Message { frame, head, count, index: self, start, broken, known: None })
     }
 
     /// Takes a line behind the first, which begins at `begin`.
@@ -173,6 +188,11 @@ impl<'a> Message<'a> {
         let bare = || memchr::memchr_iter(b'\r', head).count() != self.count;
         let fault = self.broken.or_else(|| bare().then_some(BARE));
         fault.map(|(status, reason)| Fault::saying(status, reason))
+    }
+
+    /// With what was read of it while it was judged.
+    pub(super) fn knowing(self, known: Known<'a>) -> Self {
+        Self { known: Some(known), ..self }
     }
 
     /// All its octets.
@@ -277,21 +297,49 @@ impl<'a> Message<'a> {
 
     /// The top Via: where the answer goes.
     pub fn via(&self) -> Result<Via<'a>, Fault> {
+        if let Some(known) = &self.known {
+            return Ok(known.via);
+        }
         Via::parse(self.list(Name::Via).next().ok_or(Fault::bad("Missing Via"))?)
     }
 
     /// Who asks.
     pub fn from(&self) -> Result<NameAddr<'a>, Fault> {
+        if let Some(known) = &self.known {
+            return Ok(known.from);
+        }
         NameAddr::parse(self.header(Name::From).ok_or(Fault::bad("Missing From"))?)
     }
 
     /// Who is asked.
     pub fn to(&self) -> Result<NameAddr<'a>, Fault> {
+        if let Some(known) = &self.known {
+            return Ok(known.to);
+        }
         NameAddr::parse(self.header(Name::To).ok_or(Fault::bad("Missing To"))?)
+    }
+
+    /// The address of who asks.
+    pub fn from_uri(&self) -> Result<Uri<'a>, Fault> {
+        match &self.known {
+            Some(known) => Ok(known.from_uri),
+            None => self.from()?.uri(),
+        }
+    }
+
+    /// The address of who is asked.
+    pub fn to_uri(&self) -> Result<Uri<'a>, Fault> {
+        match &self.known {
+            Some(known) => Ok(known.to_uri),
+            None => self.to()?.uri(),
+        }
     }
 
     /// The Call-ID, whatever characters it has; one that is no text is refused.
     pub fn call_id(&self) -> Result<&'a str, Fault> {
+        if let Some(known) = &self.known {
+            return Ok(known.call_id);
+        }
         let value = self.header(Name::CallId).ok_or(Fault::bad("Missing Call-ID"))?;
         let text = std::str::from_utf8(value).ok().filter(|it| !it.is_empty());
         text.filter(|it| !it.bytes().any(|it| it <= b' ' || it == 0x7F))
@@ -300,6 +348,9 @@ impl<'a> Message<'a> {
 
     /// The number and the method of CSeq. RFC 3261, 8.1.1.5: the number is less than 2^31.
     pub fn cseq(&self) -> Result<(u32, Method<'a>), Fault> {
+        if let Some(known) = &self.known {
+            return Ok(known.cseq);
+        }
         let value = self.header(Name::CSeq).ok_or(Fault::bad("Missing CSeq"))?;
         let end = value.iter().position(|it| chars::is_blank(*it)).unwrap_or(value.len());
         let number = chars::number(value.get(..end).unwrap_or_default());

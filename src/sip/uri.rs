@@ -29,6 +29,11 @@ impl<'a> Uri<'a> {
         if !is_possible(text) {
             return Err(BAD);
         }
+        Self::of_possible(text)
+    }
+
+    /// The same of what `is_possible`.
+    pub(super) fn of_possible(text: &'a [u8]) -> Result<Self, Fault> {
         let (scheme, opaque) = chars::split_once(text, b':').ok_or(BAD)?;
         let other =
             Self { scheme, user: None, host: b"", port: None, params: b"", headers: None, opaque };

@@ -28,6 +28,8 @@ pub struct NameAddr<'a> {
     /// What stands behind the address: these are of the header, never of the URI.
     pub params: Params<'a>,
     value: &'a [u8],
+    /// The parameter `tag`, which is asked for most.
+    tag: Option<Option<&'a [u8]>>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -51,7 +53,8 @@ impl<'a> NameAddr<'a> {
         if !uri::is_possible(uri) {
             return Err(BAD_ADDRESS);
         }
-        Ok(Self { display, uri, params: Params::parse(rest)?, value })
+        let (params, tag) = Params::finding(rest, "tag")?;
+        Ok(Self { display, uri, params, value, tag })
     }
 
     /// Without brackets all parameters are the header's (RFC 3261, 20).
@@ -62,12 +65,13 @@ impl<'a> NameAddr<'a> {
         if !uri::is_possible(uri) || memchr::memchr2(b',', b'?', uri).is_some() {
             return Err(BAD_ADDRESS);
         }
-        Ok(Self { display: b"", uri, params: Params::parse(chars::skip(value, end))?, value })
+        let (params, tag) = Params::finding(chars::skip(value, end), "tag")?;
+        Ok(Self { display: b"", uri, params, value, tag })
     }
 
     /// The address, read.
     pub fn uri(&self) -> Result<Uri<'a>, Fault> {
-        Uri::parse(self.uri)
+        Uri::of_possible(self.uri)
     }
 
     /// The name as it is shown: folds are one space, what was escaped is itself.
@@ -77,7 +81,12 @@ impl<'a> NameAddr<'a> {
 
     /// The tag of From and To.
     pub fn tag(&self) -> Option<&'a [u8]> {
-        self.param("tag").flatten().filter(|it| !it.is_empty())
+        self.tag.flatten().filter(|it| !it.is_empty())
+    }
+
+    /// The parameter `tag` as it is: perhaps without a value, perhaps with an empty one.
+    pub(in crate::sip) fn raw_tag(&self) -> Option<Option<&'a [u8]>> {
+        self.tag
     }
 
     /// A parameter of the header: none if it is absent, perhaps without a value.
@@ -121,17 +130,28 @@ pub struct Params<'a>(&'a [u8]);
 impl<'a> Params<'a> {
     /// Reads what stands behind a value: nothing, or `;` and a parameter, again and again.
     pub(super) fn parse(text: &'a [u8]) -> Result<Self, Fault> {
+        Self::finding(text, "").map(|it| it.0)
+    }
+
+    /// The same, and the parameter of a name that is asked for soon, as `get` gives it.
+    pub(super) fn finding(text: &'a [u8], wanted: &str) -> Result<Found<'a>, Fault> {
         let text = chars::trim(text);
         let params = Self(text);
-        if !text.is_empty() && text.first() != Some(&b';') {
+        if text.is_empty() {
+            return Ok((params, None));
+        }
+        if text.first() != Some(&b';') {
             return Err(BAD_PARAMETER);
+        }
+        if let Some(found) = plain(text, wanted.as_bytes()) {
+            return Ok((params, found));
         }
         for (name, value) in params.iter() {
             if !chars::token(name) || !value.is_none_or(is_value) {
                 return Err(BAD_PARAMETER);
             }
         }
-        Ok(params)
+        Ok((params, params.get(wanted)))
     }
 
     /// Names and values; quotes are part of a value.
@@ -162,6 +182,37 @@ impl<'a> Params<'a> {
     pub const fn as_bytes(self) -> &'a [u8] {
         self.0
     }
+}
+
+/// Parameters, and the one that was looked for.
+pub(super) type Found<'a> = (Params<'a>, Option<Option<&'a [u8]>>);
+
+/// Parameters without blanks and quotes, in one pass; `None`: they are others, or malformed.
+fn plain<'a>(text: &'a [u8], wanted: &[u8]) -> Option<Option<Option<&'a [u8]>>> {
+    let (mut rest, mut found) = (text, None);
+    while let [b';', behind @ ..] = rest {
+        let end = behind.iter().position(|it| !chars::is_token(*it)).unwrap_or(behind.len());
+        let (name, behind) = behind.split_at_checked(end)?;
+        if name.is_empty() {
+            return None;
+        }
+        let value = match behind {
+            [b'=', behind @ ..] => {
+                let end = behind.iter().position(|it| !chars::is_plain(*it));
+                let (value, behind) = behind.split_at_checked(end.unwrap_or(behind.len()))?;
+                rest = behind;
+                Some(value)
+            }
+            _ => {
+                rest = behind;
+                None
+            }
+        };
+        if found.is_none() && name.eq_ignore_ascii_case(wanted) {
+            found = Some(value);
+        }
+    }
+    rest.is_empty().then_some(found)
 }
 
 /// A value is a token, a host or a quoted string (RFC 3261, 25.1); base64 and colons pass too.

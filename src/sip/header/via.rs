@@ -20,6 +20,7 @@ pub struct Via<'a> {
     /// What stands behind it.
     pub params: Params<'a>,
     value: &'a [u8],
+    branch: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
@@ -37,12 +38,14 @@ impl<'a> Via<'a> {
         let rest = chars::trim_start(chars::skip(rest, end));
         let end = memchr::memchr(b';', rest).unwrap_or(rest.len());
         let (host, port) = uri::host_port(rest.get(..end).unwrap_or_default()).ok_or(BAD)?;
-        Ok(Self { transport, host, port, params: Params::parse(chars::skip(rest, end))?, value })
+        let (params, branch) = Params::finding(chars::skip(rest, end), "branch")?;
+        let branch = branch.flatten();
+        Ok(Self { transport, host, port, params, value, branch })
     }
 
     /// The branch, if there is one at all.
     pub fn branch(&self) -> Option<&'a [u8]> {
-        self.params.get("branch").flatten().filter(|it| !it.is_empty())
+        self.branch.filter(|it| !it.is_empty())
     }
 
     /// The branch if it names one transaction and no other (RFC 3261, 8.1.1.7). A bare cookie names

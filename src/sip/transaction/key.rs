@@ -29,15 +29,23 @@ pub struct Parts<'a> {
 }
 
 /// Names a server transaction of one transport.
-pub type ServerKey = Box<[u8]>;
+pub type ServerKey = Arc<[u8]>;
+
+use std::sync::Arc;
 
 /// The key of a request's transaction. An ACK and a CANCEL have that of the INVITE they are about.
 pub fn server_key(parts: &Parts<'_>) -> ServerKey {
+    let mut key = Vec::new();
+    write_server_key(parts, &mut key);
+    key.into()
+}
+
+/// Appends it.
+pub fn write_server_key(parts: &Parts<'_>, key: &mut Vec<u8>) {
     let method: &[u8] = match parts.method {
         b"ACK" | b"CANCEL" => b"INVITE",
         other => other,
     };
-    let mut key = Vec::with_capacity(96);
     let mut put = |part: &[u8]| {
         key.extend_from_slice(part);
         // No header value and no token holds a line's end.
@@ -45,9 +53,12 @@ pub fn server_key(parts: &Parts<'_>) -> ServerKey {
     };
     if let Some(branch) = parts.branch.filter(|it| has_cookie(it)) {
         put(branch);
-        put(&parts.host.to_ascii_lowercase());
         put(&parts.port.unwrap_or_default().to_be_bytes());
         put(method);
+        // The last, since its case does not count.
+        let at = key.len();
+        key.extend_from_slice(parts.host);
+        key.get_mut(at..).unwrap_or_default().make_ascii_lowercase();
     } else {
         put(parts.uri);
         put(parts.from_tag);
@@ -60,13 +71,21 @@ pub fn server_key(parts: &Parts<'_>) -> ServerKey {
             put(parts.to_tag);
         }
     }
-    key.into()
 }
 
 /// RFC 3261, 8.2.2.2: what a merged request shares with the one that came first.
 pub fn merge_key(parts: &Parts<'_>) -> ServerKey {
-    let cseq = parts.cseq.to_string();
-    [parts.call_id, parts.from_tag, cseq.as_bytes(), parts.method].join(&b'\n').into()
+    let mut key = Vec::new();
+    write_merge_key(parts, &mut key);
+    key.into()
+}
+
+/// Appends it.
+pub fn write_merge_key(parts: &Parts<'_>, key: &mut Vec<u8>) {
+    for part in [parts.call_id, parts.from_tag, &parts.cseq.to_be_bytes(), parts.method] {
+        key.extend_from_slice(part);
+        key.push(b'\n');
+    }
 }
 
 fn has_cookie(branch: &[u8]) -> bool {

@@ -20,7 +20,10 @@
 mod key;
 mod tables;
 
-pub use key::{Branch, COOKIE, Parts, ServerKey, branch, merge_key, server_key};
+pub use key::{
+    Branch, COOKIE, Parts, ServerKey, branch, merge_key, server_key, write_merge_key,
+    write_server_key,
+};
 
 use std::time::Duration;
 
