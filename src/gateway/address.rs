@@ -89,7 +89,10 @@ pub fn to_address(uri: &[u8]) -> Result<Address, Unmapped> {
     let user = user.split_once(':').map_or(user, |(user, _password)| user);
     let (rest, _headers) = rest.split_once('?').unwrap_or((rest, ""));
     let (host, params) = rest.split_once(';').unwrap_or((rest, ""));
-    let local = escape_mapped(&decoded(user)?).ok_or(Unmapped::Nobody)?;
+    let local = match is_plain(user) {
+        true => Cow::Borrowed(user),
+        false => Cow::Owned(escape_mapped(&decoded(user)?).ok_or(Unmapped::Nobody)?),
+    };
     let resource = if is("sip") { gruu(params)? } else { None };
     let address = Address::of(Some(&local), host_of(host)?, resource.as_deref());
     let address = address.map_err(|it| match it {
@@ -100,6 +103,13 @@ pub fn to_address(uri: &[u8]) -> Result<Address, Unmapped> {
     })?;
     // Escaping may not join what follows into another character.
     if address.local() == Some(&local) { Ok(address) } else { Err(Unmapped::Nobody) }
+}
+
+/// It is its own escaped and mapped form.
+fn is_plain(user: &str) -> bool {
+    let is_it =
+        |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || matches!(it, b'.' | b'-' | b'_');
+    (1..=255).contains(&user.len()) && user.bytes().all(is_it)
 }
 
 /// Without the port.

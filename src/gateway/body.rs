@@ -52,6 +52,9 @@ enum Form {
 /// The text, with line ends of XML and nothing that XML does not know. Empty if that is what was
 /// said.
 pub fn text(body: &Body<'_>) -> Result<String, Unusable> {
+    if let Some(text) = plain(body) {
+        return Ok(text.to_owned());
+    }
     let unusable = Unusable { coding: false };
     let value = |it: Option<&[u8]>| match it {
         None => Ok(String::new()),
@@ -83,6 +86,36 @@ pub fn text(body: &Body<'_>) -> Result<String, Unusable> {
         empty = true;
     }
     if empty { Ok(String::new()) } else { Err(unusable) }
+}
+
+/// The text of a body that is nothing but text in UTF-8 and can be said as it is: what nearly all are.
+/// `None` says nothing.
+fn plain<'a>(body: &Body<'a>) -> Option<&'a str> {
+    const PLAIN: &[u8] = b"text/plain";
+    if body.coding.is_some() || body.transfer.is_some() {
+        return None;
+    }
+    let (kind, params) = body.media?.split_at_checked(PLAIN.len())?;
+    let is_simple = |it: &u8| !matches!(it, b'"' | b'\\' | b'\r' | b'\n');
+    if !kind.eq_ignore_ascii_case(PLAIN) || !params.iter().all(is_simple) {
+        return None;
+    }
+    let mut params = params.split(|it| *it == b';').map(<[u8]>::trim_ascii);
+    if params.next().is_some_and(|it| !it.is_empty()) {
+        return None;
+    }
+    let charset = params.find_map(|it| {
+        let at = it.iter().position(|it| *it == b'=')?;
+        let (name, value) = it.split_at_checked(at)?;
+        name.trim_ascii().eq_ignore_ascii_case(b"charset").then_some(value)
+    });
+    if charset.is_some_and(|it| !it.eq_ignore_ascii_case(b"=utf-8")) {
+        return None;
+    }
+    let text = std::str::from_utf8(body.octets).ok()?;
+    let is_said = matches!(legal(text), Cow::Borrowed(_)) && !text.trim().is_empty();
+    // A byte order mark is no part of a text.
+    (is_said && !text.starts_with('\u{FEFF}')).then_some(text)
 }
 
 fn collect<'a>(

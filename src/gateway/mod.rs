@@ -26,7 +26,9 @@ use std::borrow::Cow;
 pub fn legal(text: &str) -> Cow<'_, str> {
     let is_legal =
         |c: char| matches!(c, '\t' | '\n' | '\u{20}'..='\u{FFFD}' | '\u{10000}'..='\u{10FFFF}');
-    if text.chars().all(is_legal) {
+    // Nearly all is plain ASCII, of which many octets are judged together.
+    let is_plain = |all: bool, it: &u8| all & ((0x20..0x7F).contains(it) | (*it == b'\n'));
+    if text.bytes().fold(true, |all, it| is_plain(all, &it)) || text.chars().all(is_legal) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len());
