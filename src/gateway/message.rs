@@ -3,10 +3,6 @@
 //! Small rules only. Which call or thread a message belongs to is known to the session; **nothing**
 //! here remembers.
 
-use std::fmt::Write;
-
-use sha2::{Digest, Sha256};
-
 use crate::address::AddressRef;
 use crate::gateway::typing::ChatState;
 use crate::gateway::{cut, legal};
@@ -75,18 +71,41 @@ pub fn call_id(thread: &str) -> Option<&str> {
 }
 
 /// The stanza's id for a SIP request: the same for a retransmission, which has the same three.
-pub fn stanza_id(call_id: &str, cseq: u32, from_tag: &str) -> String {
-    let digest = Sha256::new()
-        .chain_update(call_id)
-        .chain_update([0])
-        .chain_update(cseq.to_be_bytes())
-        .chain_update(from_tag)
-        .finalize();
-    digest.iter().take(16).fold(String::from("s"), |mut id, octet| {
-        // Writing into a String does not fail.
-        write!(id, "{octet:02x}").ok();
-        id
-    })
+///
+/// Not a secret and no proof: whoever makes two requests meet here has two messages of his own with
+/// one id, which he may do in XMPP as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StanzaId(u128);
+
+impl StanzaId {
+    /// Of the request with these.
+    pub fn new(call_id: &str, cseq: u32, from_tag: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(256);
+        text.extend_from_slice(call_id.as_bytes());
+        text.push(0);
+        text.extend_from_slice(&cseq.to_be_bytes());
+        text.extend_from_slice(from_tag);
+        Self(xxhash_rust::xxh3::xxh3_128(&text))
+    }
+
+    /// As it is written.
+    pub fn text(self) -> String {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = String::with_capacity(33);
+        text.push('s');
+        for octet in self.0.to_be_bytes() {
+            text.push(char::from(DIGITS[usize::from(octet >> 4)]));
+            text.push(char::from(DIGITS[usize::from(octet & 15)]));
+        }
+        text
+    }
+
+    /// Reads what `text` wrote; `None`: something else.
+    pub fn read(text: &str) -> Option<Self> {
+        let hex = text.strip_prefix('s').filter(|it| it.len() == 32)?;
+        let plain = hex.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+        plain.then(|| u128::from_str_radix(hex, 16).ok()).flatten().map(Self)
+    }
 }
 
 /// A message that SIP said, for XMPP.
@@ -187,11 +206,15 @@ mod tests {
 
     #[test]
     fn a_repeat_keeps_its_id() {
-        let id = stanza_id("c", 2, "t");
-        assert_eq!(id, stanza_id("c", 2, "t"));
-        assert_eq!(id.len(), 33);
-        for other in [stanza_id("c", 3, "t"), stanza_id("c", 2, "u"), stanza_id("d", 2, "t")] {
-            assert_ne!(id, other);
+        let id = StanzaId::new("c", 2, b"t");
+        assert_eq!(id, StanzaId::new("c", 2, b"t"));
+        assert_eq!((id.text().len(), StanzaId::read(&id.text())), (33, Some(id)));
+        for (call, number, tag) in [("c", 3, b"t"), ("c", 2, b"u"), ("d", 2, b"t")] {
+            assert_ne!(id, StanzaId::new(call, number, tag));
+        }
+        let text = id.text();
+        for other in ["", "s", &text[1..], &format!("{text}0"), &text.to_uppercase()] {
+            assert_eq!(StanzaId::read(other), None, "{other}");
         }
     }
 

@@ -55,7 +55,7 @@ impl Shard {
     fn datagram_request(&mut self, place: Place, request: &Message<'_>) {
         let Place::Datagram(listener, remote) = place else { return };
         let far = match self.sip_sound(request) {
-            Ok(far) => far,
+            Ok((far, _)) => far,
             Err(fault) => return self.refuse_here(place, request, &fault),
         };
         if let Err(fault) = self.datagram_may(&far, remote) {
@@ -80,6 +80,7 @@ impl Shard {
         let policy = std::sync::Arc::clone(&self.settings.policy);
         let Some(peer) = policy.sip(far).map(|it| it.name(far).to_owned()) else { return };
         self.with_read(frame, |shard, request| {
+            let request = request.checked().unwrap_or(request);
             let aim = shard.sip_aim(&request);
             shard.sip_permitted(place, &peer, far, aim, &request);
         });

@@ -45,13 +45,15 @@ impl Shard {
     pub(super) fn sip_request(&mut self, conn: &mut Conn, request: &Message<'_>) -> Went {
         let place = Place::Conn(conn.id);
         // 1 to 4.
-        let (far, aim) = match self.sip_checked(request) {
+        let (far, request) = match self.sip_sound(request) {
             Ok(found) => found,
             Err(fault) => {
                 self.refuse_here(place, request, &fault);
                 return Went::On;
             }
         };
+        let request = &request;
+        let aim = self.sip_aim(request);
         // 5.
         let near = aim.as_ref().ok().map(|it| &*it.near);
         match self.sip_may(conn, &far, near) {
@@ -68,27 +70,23 @@ impl Shard {
         Went::On
     }
 
-    /// 1 to 4: what the message itself shows. The domain of its From, and whom it is for.
-    fn sip_checked(
+    /// 1 to 4: what the message itself shows. The domain of its From, and the request as it was read.
+    pub(super) fn sip_sound<'m>(
         &mut self,
-        request: &Message<'_>,
-    ) -> Result<(String, Result<Aim, Fault>), Fault> {
-        let far = self.sip_sound(request)?;
-        Ok((far, self.sip_aim(request)))
-    }
-
-    /// The same without whom it is for.
-    pub(super) fn sip_sound(&mut self, request: &Message<'_>) -> Result<String, Fault> {
-        if let Err(fault) = request.check() {
-            match fault.status {
-                501 | 405 => self.counters.sip.methods += 1,
-                483 => self.counters.sip.loops += 1,
-                _ => self.counters.sip.malformed += 1,
+        request: &Message<'m>,
+    ) -> Result<(String, Message<'m>), Fault> {
+        let request = match request.checked() {
+            Ok(request) => request,
+            Err(fault) => {
+                match fault.status {
+                    501 | 405 => self.counters.sip.methods += 1,
+                    483 => self.counters.sip.loops += 1,
+                    _ => self.counters.sip.malformed += 1,
+                }
+                return Err(fault);
             }
-            return Err(fault);
-        }
-        let from = request.from()?;
-        let Some(far) = domain_of(&from) else {
+        };
+        let Some(far) = domain_of(&request.from_uri()?) else {
             self.counters.sip.malformed += 1;
             return Err(Fault::new(403));
         };
@@ -97,7 +95,7 @@ impl Shard {
             self.counters.sip.own_domain += 1;
             return Err(Fault::new(403));
         }
-        Ok(far)
+        Ok((far, request))
     }
 
     /// 6 and later: it is who it says.
@@ -115,33 +113,34 @@ impl Shard {
             let status = if found { 200 } else { 481 };
             return self.answer_here(place, request, status);
         }
-        match self.server_known(peer, request) {
+        let names = match self.server_known(peer, request) {
             Known::Absorbed => return,
+            Known::Unnamed => return self.counters.sip.malformed += 1,
             Known::Merged => {
                 self.counters.sip.merged += 1;
                 return self.refuse_here(place, request, &Fault::saying(482, "Merged Request"));
             }
-            Known::New => {}
-        }
+            Known::New(names) => names,
+        };
         let aim = match aim.and_then(|aim| self.sip_admitted(request).map(|()| aim)) {
             Ok(aim) => aim,
             Err(fault) => return self.refuse_here(place, request, &fault),
         };
         if matches!(method, Method::Ack | Method::Benotify) {
-            return self.hand_home(aim.home, Txn { shard: self.id, key: 0 }, far, request.frame());
+            return self.hand_home(aim.home, Txn { shard: self.id, key: 0 }, far, request);
         }
         if !aim.user && !matches!(method, Method::Options) {
             self.counters.sip.user_unknown += 1;
             return self.refuse_here(place, request, &Fault::new(404));
         }
         let it = Incoming { place, peer, far, near: &aim.near, home: aim.home };
-        let Some(txn) = self.server_begin(&it, request) else {
+        let Some(txn) = self.server_begin(&it, names, request) else {
             self.counters.sip.overload += 1;
             let is_new = request.to().is_ok_and(|it| it.tag().is_none());
             return self.refuse_here(place, request, &Fault::new(if is_new { 503 } else { 500 }));
         };
         if aim.user {
-            self.hand_home(aim.home, txn, far, request.frame());
+            self.hand_home(aim.home, txn, far, request);
         } else {
             self.sip_options(txn, request);
         }
@@ -164,6 +163,9 @@ impl Shard {
         if matches!(request.method(), Method::Ack | Method::Benotify) {
             return Ok(());
         }
+        if request.header(Name::Require).is_none() {
+            return Ok(());
+        }
         let required: Vec<_> = request.list(Name::Require).map(String::from_utf8_lossy).collect();
         if required.is_empty() {
             return Ok(());
@@ -178,7 +180,8 @@ impl Shard {
         let uri = Uri::parse(request.uri())?;
         // Inside a dialog the Request-URI is our Contact, which names the node.
         let near = if to.tag().is_some() {
-            to.uri().ok().and_then(|it| self.served(it.host)).or_else(|| self.served(uri.host))
+            let named = request.to_uri().ok();
+            named.and_then(|it| self.served(it.host)).or_else(|| self.served(uri.host))
         } else {
             self.served(uri.host)
         };
@@ -186,8 +189,11 @@ impl Shard {
             self.counters.sip.not_ours += 1;
             return Err(Fault::new(404));
         };
-        let named = if to.tag().is_some() { to.uri } else { request.uri() };
-        let has_user = Uri::parse(named).is_ok_and(|it| it.user.is_some_and(|it| !it.is_empty()));
+        let (named, read) = match to.tag() {
+            Some(_) => (to.uri, request.to_uri()),
+            None => (request.uri(), Ok(uri)),
+        };
+        let has_user = read.is_ok_and(|it| it.user.is_some_and(|it| !it.is_empty()));
         if !has_user {
             return Ok(Aim { near, home: self.id, user: false });
         }
@@ -283,8 +289,7 @@ impl Shard {
 }
 
 /// The domain of a name, in normal form.
-pub(super) fn domain_of(name: &NameAddr<'_>) -> Option<String> {
-    let uri = name.uri().ok()?;
+pub(super) fn domain_of(uri: &Uri<'_>) -> Option<String> {
     let host = std::str::from_utf8(uri.host).ok()?;
     prepare_domain(host).ok().map(String::from)
 }

@@ -226,7 +226,11 @@ impl Sip {
 
 /// The key of a dialog: its Call-ID and our tag.
 pub(crate) fn dialog_key(call_id: &str, local_tag: &str) -> DialogKey {
-    format!("{call_id} {local_tag}").into()
+    let mut key = String::with_capacity(call_id.len() + 1 + local_tag.len());
+    key.push_str(call_id);
+    key.push(' ');
+    key.push_str(local_tag);
+    key.into()
 }
 
 impl Shard {

@@ -247,10 +247,23 @@ impl Shard {
 /// To a home and back: requests of partners.
 impl Shard {
     /// A request goes to its user's home.
-    pub(super) fn hand_home(&mut self, home: ShardId, txn: Txn, far: &str, frame: &[u8]) {
+    pub(super) fn hand_home(&mut self, home: ShardId, txn: Txn, far: &str, request: &Message<'_>) {
+        if home == self.id {
+            return self.sip_request_read(txn, far, request);
+        }
+        self.post_request(home, txn, far, request.frame());
+    }
+
+    /// The same with an ACK that nobody has at hand as it was read.
+    pub(super) fn hand_home_unread(&mut self, home: ShardId, far: &str, frame: &[u8]) {
+        let txn = Txn { shard: self.id, key: 0 };
         if home == self.id {
             return self.sip_request_came(txn, far, frame);
         }
+        self.post_request(home, txn, far, frame);
+    }
+
+    fn post_request(&mut self, home: ShardId, txn: Txn, far: &str, frame: &[u8]) {
         self.posts.record(home, Record::SipRequest, |bytes| {
             bytes.extend_from_slice(&txn.key.to_le_bytes());
             put_text(far, bytes);
@@ -283,9 +296,10 @@ impl Shard {
         if txn.key == 0 {
             return;
         }
-        let tag = self.sip_token();
+        let tagged = request.to().is_ok_and(|it| it.tag().is_some());
+        let tag = (!tagged).then(|| self.sip_token());
         let mut text = Vec::with_capacity(512);
-        write::refusal(request, fault, Some(&tag), &mut text);
+        write::refusal(request, fault, tag.as_deref(), &mut text);
         self.sip_reply(txn, text);
     }
 

@@ -11,7 +11,7 @@ use crate::shard::sip::transport::Place;
 use crate::shard::sip::{Due, Txn};
 use crate::shard::{Shard, Timer};
 use crate::sip::transaction::{
-    Action, Input, Machine, Parts, ServerKey, Step, merge_key, server_key,
+    Action, Input, Machine, Parts, ServerKey, Step, write_merge_key, write_server_key,
 };
 use crate::sip::write;
 use crate::sip::{Message, Method};
@@ -57,12 +57,14 @@ pub(super) struct Incoming<'a> {
 
 /// What is there of a request already.
 pub(super) enum Known {
-    /// Nothing.
-    New,
+    /// Nothing; what its transaction is to be named.
+    New(Names),
     /// It came again, or it is an ACK: its transaction took it.
     Absorbed,
     /// RFC 3261, 8.2.2.2.
     Merged,
+    /// It can't be named: it is malformed.
+    Unnamed,
 }
 
 /// What names the transaction of a request; the Via was looked at before.
@@ -84,19 +86,36 @@ pub(super) fn parts<'a>(request: &Message<'a>) -> Option<Parts<'a>> {
     })
 }
 
-/// With the peer in front, so that nobody touches another's transaction.
-fn named(peer: &str, key: ServerKey) -> ServerKey {
-    [peer.as_bytes(), &key].join(&b'\n').into()
+/// What names a transaction, and what it shares with merged requests if it may be one.
+#[derive(Debug)]
+pub(super) struct Names {
+    own: ServerKey,
+    merge: Option<ServerKey>,
+}
+
+impl Names {
+    /// With the peer in front, so that nobody touches another's transaction.
+    fn of(peer: &str, parts: &Parts<'_>) -> Self {
+        let mut text = Vec::with_capacity(192);
+        let mut written = |write: fn(&Parts<'_>, &mut Vec<u8>)| {
+            text.clear();
+            text.extend_from_slice(peer.as_bytes());
+            text.push(b'\n');
+            write(parts, &mut text);
+            ServerKey::from(text.as_slice())
+        };
+        let own = written(write_server_key);
+        Self { own, merge: parts.to_tag.is_empty().then(|| written(write_merge_key)) }
+    }
 }
 
 impl Shard {
     /// Looks whether the request belongs to a transaction there is.
     pub(super) fn server_known(&mut self, peer: &str, request: &Message<'_>) -> Known {
-        let Some(parts) = parts(request) else { return Known::New };
-        let name = named(peer, server_key(&parts));
-        if let Some(key) = self.transport.server_keys.get(&name).copied() {
+        let Some(parts) = parts(request) else { return Known::Unnamed };
+        let names = Names::of(peer, &parts);
+        if let Some(key) = self.transport.server_keys.get(&names.own).copied() {
             match request.method() {
-                Method::Cancel => return Known::New,
                 Method::Ack => self.server_step(key, Input::Ack, Some(request.frame())),
                 _ => {
                     self.counters.sip.repeated += 1;
@@ -105,18 +124,25 @@ impl Shard {
             }
             return Known::Absorbed;
         }
-        let is_first = parts.to_tag.is_empty() && !matches!(request.method(), Method::Ack);
-        if is_first && self.transport.merge_keys.contains_key(&named(peer, merge_key(&parts))) {
+        let is_first = !matches!(request.method(), Method::Ack);
+        if let Some(merge) = names.merge.as_ref().filter(|_| is_first)
+            && self.transport.merge_keys.contains_key(merge)
+        {
             return Known::Merged;
         }
-        Known::New
+        Known::New(names)
     }
 
     /// A new one. `None`: there are too many.
-    pub(super) fn server_begin(&mut self, it: &Incoming<'_>, request: &Message<'_>) -> Option<Txn> {
-        let parts = parts(request)?;
+    pub(super) fn server_begin(
+        &mut self,
+        it: &Incoming<'_>,
+        names: Names,
+        request: &Message<'_>,
+    ) -> Option<Txn> {
+        let Names { own: name, merge } = names;
         // RFC 3261 warns of 503, so what makes something new finds less room than the rest.
-        let is_new = parts.to_tag.is_empty();
+        let is_new = merge.is_some();
         if is_new && self.transport.servers.len() >= SIP_SERVERS_MAX as usize / 8 * 7 {
             self.counters.sip.servers_full += 1;
             return None;
@@ -125,13 +151,11 @@ impl Shard {
         let Step { next, actions } = Machine::server(is_invite);
         let mut trying = Vec::new();
         write::response(request, 100, "Trying", None, &mut trying).end();
-        let name = named(it.peer, server_key(&parts));
-        let merge = parts.to_tag.is_empty().then(|| named(it.peer, merge_key(&parts)));
         let key = self.transport.servers.insert(ServerTxn {
             machine: next,
             place: it.place,
-            name: name.clone(),
-            merge: merge.clone(),
+            name: ServerKey::clone(&name),
+            merge: merge.as_ref().map(ServerKey::clone),
             home: it.home,
             peer: it.peer.into(),
             far: it.far.into(),
@@ -175,8 +199,8 @@ impl Shard {
     /// A CANCEL came (RFC 3261, 9.2): true if there is something to cancel.
     pub(super) fn server_cancel(&mut self, peer: &str, request: &Message<'_>) -> bool {
         let Some(parts) = parts(request) else { return false };
-        let name = named(peer, server_key(&parts));
-        let Some(key) = self.transport.server_keys.get(&name).copied() else { return false };
+        let Names { own, .. } = Names::of(peer, &parts);
+        let Some(key) = self.transport.server_keys.get(&own).copied() else { return false };
         let Some(txn) = self.transport.servers.get(key) else { return false };
         let home = txn.home;
         if txn.machine.is_open() && matches!(txn.machine, Machine::InviteServer(_)) {
@@ -239,7 +263,7 @@ impl Shard {
                 Action::Pass => {
                     let (home, far) = (txn.home, txn.far.clone());
                     if let Some(frame) = text {
-                        self.hand_home(home, Txn { shard: self.id, key: 0 }, &far, frame);
+                        self.hand_home_unread(home, &far, frame);
                     }
                 }
                 Action::Again(pause, most) => {

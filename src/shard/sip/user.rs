@@ -54,14 +54,26 @@ impl Shard {
     /// A partner's request for a user of this shard. `far`: the domain of its From, which the
     /// connection may speak for.
     pub(in crate::shard) fn sip_request_came(&mut self, txn: Txn, far: &str, frame: &[u8]) {
-        self.counters.sip.requests_home += 1;
         self.with_message(frame, |shard, request| {
-            let tag = request.to().ok().and_then(|to| to.tag());
-            match tag.and_then(|tag| std::str::from_utf8(tag).ok()) {
-                Some(tag) => shard.sip_in_dialog(txn, far, &request, tag),
-                None => shard.sip_out_of_dialog(txn, &request),
-            }
+            // It was judged where it came in; what that reads is asked for again and again.
+            let request = request.checked().unwrap_or(request);
+            shard.sip_request_read(txn, far, &request);
         });
+    }
+
+    /// The same with one that was read on this shard.
+    pub(in crate::shard) fn sip_request_read(
+        &mut self,
+        txn: Txn,
+        far: &str,
+        request: &Message<'_>,
+    ) {
+        self.counters.sip.requests_home += 1;
+        let tag = request.to().ok().and_then(|to| to.tag());
+        match tag.and_then(|tag| std::str::from_utf8(tag).ok()) {
+            Some(tag) => self.sip_in_dialog(txn, far, request, tag),
+            None => self.sip_out_of_dialog(txn, request),
+        }
     }
 
     /// A server transaction of an INVITE was cancelled: it has had its 487.

@@ -151,9 +151,10 @@ impl Shard {
         request: &Message<'_>,
     ) -> Result<(), Fault> {
         let Some(leg) = self.sip.im.leg(key, id) else { return Err(Fault::new(481)) };
-        let target = leg.dialog.target().to_vec();
+        let target = (request.method() != Method::Message).then(|| leg.dialog.target().to_vec());
         leg.dialog.hears(request)?;
-        let changed = leg.kept.is_some() && leg.dialog.target() != target;
+        // RFC 3261, 12.2: a MESSAGE leaves it as it is.
+        let changed = leg.kept.is_some() && target.is_some_and(|it| leg.dialog.target() != it);
         self.keep_leg(key, id, changed);
         Ok(())
     }
@@ -310,10 +311,17 @@ impl Shard {
     }
 
     pub(super) fn im_ok(&mut self, txn: Txn, request: &Message<'_>) {
-        let mut text = Vec::new();
-        let tag = self.sip_token();
-        write::response(request, 200, "OK", Some(&tag), &mut text).end();
+        let text = self.im_answer(request);
         self.sip_reply(txn, text);
+    }
+
+    /// The 200 to a request.
+    pub(super) fn im_answer(&mut self, request: &Message<'_>) -> Vec<u8> {
+        let mut text = Vec::with_capacity(512);
+        let tagged = request.to().is_ok_and(|it| it.tag().is_some());
+        let tag = (!tagged).then(|| self.sip_token());
+        write::response(request, 200, "OK", tag.as_deref(), &mut text).end();
+        text
     }
 
     pub(super) fn im_refuse(&mut self, txn: Txn, request: &Message<'_>, fault: &Fault) {

@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::envelope::{Kind, Purpose};
 use crate::gateway::body::{self, Unusable};
 use crate::gateway::fault::{self, Told, to_sip};
-use crate::gateway::message::{Said, language, stanza_id, subject};
+use crate::gateway::message::{Said, StanzaId, language, subject};
 use crate::gateway::session::LegId;
 use crate::gateway::typing::{self, ChatState};
 use crate::limits::{IM_ANSWERS_MAX, IM_GIVEN_MAX, PAGE_ANSWERS_MAX};
@@ -28,10 +28,10 @@ use std::time::Duration;
 /// A text that the home was given.
 #[derive(Debug)]
 pub(super) struct Given {
-    /// Who waits: the request, and its repeats.
+    /// Who waits, the request and its repeats, and what each is told if all goes well.
     waiting: Vec<(Txn, Vec<u8>)>,
     place: Place,
-    id: Box<str>,
+    id: StanzaId,
     far: Box<str>,
     /// What its error means.
     status: Option<u16>,
@@ -124,7 +124,11 @@ impl Shard {
     /// A text, or that somebody types.
     pub(super) fn give(&mut self, giving: Giving<'_>, request: &Message<'_>) {
         let Giving { txn, place, user, contact, thread, chat } = giving;
-        if request.content_type().is_some_and(|it| it.is("application", "im-iscomposing+xml")) {
+        // Nearly all is `text/`.
+        let other = request.header(Name::ContentType).is_some_and(|it| !matches!(it, [b't', ..]));
+        if other
+            && request.content_type().is_some_and(|it| it.is("application", "im-iscomposing+xml"))
+        {
             return self.composing_came(&giving, request);
         }
         let text = body::text(&body::Body {
@@ -150,15 +154,15 @@ impl Shard {
         else {
             return;
         };
-        let tag = String::from_utf8_lossy(from.tag().unwrap_or_default());
-        let id = stanza_id(call_id, number, &tag);
+        let id = StanzaId::new(call_id, number, from.tag().unwrap_or_default());
+        let written_id = id.text();
         let header = |name| request.header(name).map(String::from_utf8_lossy);
         let (lang, about) = (header(Name::ContentLanguage), header(Name::Subject));
         let about = about.as_deref().and_then(subject);
         let said = Said {
             from: contact.view(),
             to: user.view(),
-            id: Some(&id),
+            id: Some(&written_id),
             chat,
             lang: lang.as_deref().and_then(language),
             subject: about.as_deref(),
@@ -166,18 +170,18 @@ impl Shard {
             body: Some(&text),
             state: chat.then_some(ChatState::Active),
         };
-        let mut written = Vec::new();
+        let mut written = Vec::with_capacity(text.len() + 512);
         said.write(&mut written);
         let origin = self.sip_origin();
         let given = Given {
-            waiting: vec![(txn, request.frame().to_vec())],
+            waiting: vec![(txn, self.im_answer(request))],
             place,
-            id: id.as_str().into(),
+            id,
             far: contact.domain().into(),
             status: None,
         };
         self.sip.im.given.insert(origin.number, given);
-        self.sip.im.ids.insert(id.into(), origin.number);
+        self.sip.im.ids.insert(id, origin.number);
         self.remember(place, Answered::Soon(origin.number));
         self.deliver(&Carry {
             origin: Some(origin),
@@ -217,10 +221,11 @@ impl Shard {
             Answered::Status(200) => self.im_ok(txn, request),
             Answered::Status(status) => self.im_refuse(txn, request, &Fault::new(status)),
             Answered::Soon(number) => {
+                let answer = self.im_answer(request);
                 if let Some(given) = self.sip.im.given.get_mut(&number)
                     && given.waiting.len() < REPEATS
                 {
-                    given.waiting.push((txn, request.frame().to_vec()));
+                    given.waiting.push((txn, answer));
                 }
             }
         }
@@ -255,7 +260,8 @@ impl Shard {
             },
         };
         let Some(id) = stanza.id.map(|it| it.value(frame)) else { return };
-        let Some(number) = self.sip.im.ids.get(&*id).copied() else { return };
+        let Some(id) = StanzaId::read(&id) else { return };
+        let Some(number) = self.sip.im.ids.get(&id).copied() else { return };
         let error = stanza.child(ChildKind::Error).map(|it| it.octets(frame));
         let mut names = error.into_iter().flat_map(read::children).map(read::name_of);
         let told = names.find_map(|name| {
@@ -273,17 +279,23 @@ impl Shard {
     /// What became of the message that [`Shard::sip_origin`] numbered.
     pub(in crate::shard::sip) fn session_handled(&mut self, number: u32, outcome: Outcome) {
         let Some(given) = self.sip.im.given.remove(&number) else { return };
-        self.sip.im.ids.remove(&*given.id);
+        if self.sip.im.ids.get(&given.id) == Some(&number) {
+            self.sip.im.ids.remove(&given.id);
+        }
         let status = match outcome {
             Outcome::Bounced => given.status.unwrap_or(480),
             Outcome::Dropped => 500,
             _ => 200,
         };
         self.remember(given.place, Answered::Status(status));
-        for (txn, frame) in given.waiting {
-            self.with_message(&frame, |shard, request| match status {
-                200 => shard.im_ok(txn, &request),
-                _ => shard.im_refuse(txn, &request, &Fault::new(status)),
+        for (txn, answer) in given.waiting {
+            if status == 200 {
+                self.sip_reply(txn, answer);
+                continue;
+            }
+            // It has all of the request's that a refusal has.
+            self.with_message(&answer, |shard, answer| {
+                shard.im_refuse(txn, &answer, &Fault::new(status));
             });
         }
         if let (200, Place::Leg(key, ..)) = (status, given.place) {

@@ -17,7 +17,7 @@ mod said;
 use crate::address::{Address, AddressRef};
 use crate::envelope::{Kind, Purpose};
 use crate::gateway::address::to_uri;
-use crate::gateway::message::Said;
+use crate::gateway::message::{Said, StanzaId};
 use crate::gateway::session::{Effect, Input, LegId, Session, Why};
 use crate::gateway::typing::{ChatState, KEYBOARD_TYPE, Typing, write_keyboard};
 use crate::home::dialogs::{DialogChange, DialogKey};
@@ -52,7 +52,7 @@ pub(in crate::shard) struct Im {
     /// What partners said and has no outcome yet, by the number of its origin.
     given: Map<u32, Given>,
     /// The same by the id of the stanza.
-    ids: Map<Box<str>, u32>,
+    ids: Map<StanzaId, u32>,
     /// INVITEs that may still be taken back.
     offers: Map<(u16, u64), (Key, LegId)>,
     /// Answers to messages outside of any dialog.
