@@ -114,6 +114,7 @@ pub(crate) struct Ask(pub(crate) u64);
 /// What became of a request of ours. Provisional answers come too; exactly one final answer or
 /// failure comes for each request, unless [`Asker::Nobody`] asked.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "handed down and never kept")]
 pub(crate) enum Heard<'a> {
     Response(Message<'a>),
     Failed(Failure),
