@@ -1,7 +1,7 @@
 //! Runs a scenario: threads over Tandem's pump, connections, the schedule, and an account of every
 //! second.
 //!
-//! [`run`] is the coordinator: it starts a [`worker::Worker`] for each thread, waits until all
+//! [`run`] is the coordinator: it starts a `worker::Worker` for each thread, waits until all
 //! connections stand, sets the time at which the first stage begins, adds up what the threads tell
 //! of each second, waits for what is on its way, and has them say goodbye. Threads share a few
 //! atomic numbers and nothing else.
