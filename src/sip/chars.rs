@@ -135,6 +135,11 @@ pub(super) fn number(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// Whether an octet may stand in a host's name.
+pub(super) fn is_host(octet: u8) -> bool {
+    matches!(octet, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_')
+}
+
 /// Whether an octet may stand in a value without quotes, where `;` ends it.
 pub(super) fn is_plain(octet: u8) -> bool {
     PLAIN.get(usize::from(octet)).is_some_and(|it| *it)

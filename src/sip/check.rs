@@ -31,18 +31,17 @@ impl<'a> Message<'a> {
         if let Some(fault) = self.broken() {
             return Err(fault);
         }
-        let known = self.mandatory()?;
-        let it = self.knowing(known);
+        let mut known = self.mandatory()?;
         if self.is_request() {
-            it.asks(known.cseq.1)?;
+            known.uri = Some(self.asks(known.cseq.1)?);
         } else if !is_ours(self.version()) {
             return Err(Fault::new(505));
         }
-        Ok(it)
+        Ok(self.knowing(known))
     }
 
-    /// What a request must hold besides.
-    fn asks(&self, named: Method<'_>) -> Result<(), Fault> {
+    /// What a request must hold besides; its URI.
+    fn asks(&self, named: Method<'_>) -> Result<Uri<'a>, Fault> {
         // RFC 3261, 20.10: an address that is there can be read.
         for contact in self.list(Name::Contact).filter(|it| *it != b"*") {
             NameAddr::parse(contact)?.uri()?;
@@ -70,7 +69,7 @@ impl<'a> Message<'a> {
         if hops == Some(0) && self.method() != Method::Options {
             return Err(Fault::new(483));
         }
-        Ok(())
+        Ok(uri)
     }
 
     fn mandatory(&self) -> Result<Known<'a>, Fault> {
@@ -93,7 +92,7 @@ impl<'a> Message<'a> {
         }
         self.single()?;
         let cseq = self.cseq()?;
-        Ok(Known { via, from, to, from_uri, to_uri, call_id, cseq })
+        Ok(Known { via, from, to, from_uri, to_uri, uri: None, call_id, cseq })
     }
 
     /// RFC 3261, 7.3.1: only lists may be repeated.

@@ -102,7 +102,22 @@ pub struct Dialog {
     ceiling: u32,
     /// The last number that the far end used.
     heard: Option<u32>,
+    /// How its requests are written, from behind the method up to CSeq's number.
+    written: Written,
 }
+
+/// What is the same in all requests of a dialog, once one was written. It says nothing that the dialog
+/// does not.
+#[derive(Clone, Debug, Default)]
+struct Written(Option<Box<[u8]>>);
+
+impl PartialEq for Written {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Written {}
 
 /// Kept octets that are no dialog of a version we know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +152,7 @@ impl Dialog {
             cseq: 0,
             ceiling: BLOCK,
             heard: Some(number),
+            written: Written::default(),
         })
     }
 
@@ -155,6 +171,7 @@ impl Dialog {
             cseq: 0,
             ceiling: BLOCK,
             heard: None,
+            written: Written::default(),
         }
     }
 
@@ -163,7 +180,8 @@ impl Dialog {
     #[must_use]
     pub fn fork(&self, number: u32) -> Self {
         let (state, remote_tag) = (State::Calling, Vec::new());
-        Self { state, remote_tag, cseq: number, heard: None, ..self.clone() }
+        let written = Written::default();
+        Self { state, remote_tag, cseq: number, heard: None, written, ..self.clone() }
     }
 
     /// What the far end says of itself: in a 101-199 or 2xx to our first request, or in the NOTIFY
@@ -184,6 +202,7 @@ impl Dialog {
             self.apply(State::input(status));
             return Ok(true);
         }
+        self.written = Written::default();
         if self.state != State::Confirmed {
             // RFC 3261, 13.2.2.4: the 2xx says all of it anew.
             self.remote_tag = tag.to_vec();
@@ -229,6 +248,7 @@ impl Dialog {
         self.heard = Some(number);
         if let Some(contact) = contact {
             self.target = contact.uri.to_vec();
+            self.written = Written::default();
         }
         Ok(())
     }
@@ -240,8 +260,29 @@ impl Dialog {
         self.again(method, self.cseq, out)
     }
 
+    /// The same where many are to follow: what they share is written once and kept.
+    pub fn request_of_many<'o>(&mut self, method: &str, out: &'o mut Vec<u8>) -> Writer<'o> {
+        self.cseq += 1;
+        if self.written.0.is_none() {
+            let mut text = Vec::new();
+            self.unnumbered("", &mut text);
+            self.written = Written(Some(text.into()));
+        }
+        let shared = self.written.0.as_deref().unwrap_or_default();
+        out.reserve(shared.len() + 256);
+        out.extend_from_slice(method.as_bytes());
+        out.extend_from_slice(shared);
+        write::numbered(self.cseq, method, out)
+    }
+
     /// The same under a number that was used: the ACK of an INVITE (RFC 3261, 13.2.2.4).
     pub fn again<'o>(&self, method: &str, number: u32, out: &'o mut Vec<u8>) -> Writer<'o> {
+        self.unnumbered(method, out);
+        write::numbered(number, method, out)
+    }
+
+    /// All of it up to CSeq.
+    fn unnumbered(&self, method: &str, out: &mut Vec<u8>) {
         let loose = self.routes.first().is_none_or(|it| is_loose(it));
         let mut writer = match self.routes.first() {
             Some(first) if !loose => write::request(method, uri(first), out),
@@ -259,7 +300,7 @@ impl Dialog {
             .header("From", &self.local)
             .header("To", &self.remote)
             .header("Call-ID", self.call_id.as_bytes())
-            .header("CSeq", format!("{number} {method}").as_bytes())
+            .pause();
     }
 
     /// Something happened to it.
@@ -377,6 +418,7 @@ impl Dialog {
             cseq: ceiling,
             ceiling,
             heard: is_heard.then_some(heard),
+            written: Written::default(),
         })
     }
 }

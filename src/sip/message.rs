@@ -69,6 +69,8 @@ pub(super) struct Known<'a> {
     pub(super) to: NameAddr<'a>,
     pub(super) from_uri: Uri<'a>,
     pub(super) to_uri: Uri<'a>,
+    /// Of a request.
+    pub(super) uri: Option<Uri<'a>>,
     pub(super) call_id: &'a str,
     pub(super) cseq: (u32, Method<'a>),
 }
@@ -332,6 +334,14 @@ impl<'a> Message<'a> {
         match &self.known {
             Some(known) => Ok(known.to_uri),
             None => self.to()?.uri(),
+        }
+    }
+
+    /// The Request-URI, read.
+    pub fn read_uri(&self) -> Result<Uri<'a>, Fault> {
+        match self.known.as_ref().and_then(|it| it.uri) {
+            Some(uri) => Ok(uri),
+            None => Uri::parse(self.uri()),
         }
     }
 

@@ -153,13 +153,33 @@ fn same(known: &[u8], name: &[u8]) -> bool {
     if known.len() != name.len() {
         return false;
     }
-    match (known.first_chunk(), name.first_chunk(), known.last_chunk(), name.last_chunk()) {
-        (Some(a), Some(b), Some(c), Some(d)) if name.len() <= 16 => {
-            let differ = |a: &[u8; 8], b: &[u8; 8]| u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
-            (differ(a, b) | differ(c, d)) & !CASES == 0
+    let eight = |a: Option<&[u8; 8]>, b: Option<&[u8; 8]>| match (a, b) {
+        (Some(a), Some(b)) => u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b),
+        _ => u64::MAX,
+    };
+    let four = |a: Option<&[u8; 4]>, b: Option<&[u8; 4]>| match (a, b) {
+        (Some(a), Some(b)) => u64::from(u32::from_le_bytes(*a) ^ u32::from_le_bytes(*b)),
+        _ => u64::MAX,
+    };
+    let ends = || {
+        eight(known.first_chunk(), name.first_chunk())
+            | eight(known.last_chunk(), name.last_chunk())
+    };
+    let differ = match name.len() {
+        // Both ends, which may overlap.
+        4..=7 => {
+            four(known.first_chunk(), name.first_chunk())
+                | four(known.last_chunk(), name.last_chunk())
         }
-        _ => known.eq_ignore_ascii_case(name),
-    }
+        8..=16 => ends(),
+        17..=24 => {
+            let (_, known_rest) = known.split_at_checked(8).unwrap_or_default();
+            let (_, name_rest) = name.split_at_checked(8).unwrap_or_default();
+            ends() | eight(known_rest.first_chunk(), name_rest.first_chunk())
+        }
+        _ => return known.eq_ignore_ascii_case(name),
+    };
+    differ & !CASES == 0
 }
 
 const CASES: u64 = u64::from_le_bytes([0x20; 8]);

@@ -130,16 +130,27 @@ pub fn ip(host: &[u8]) -> Option<IpAddr> {
 /// A scheme, a colon, and nothing that can't be in a URI.
 pub(super) fn is_possible(text: &[u8]) -> bool {
     let Some((scheme, rest)) = chars::split_once(text, b':') else { return false };
-    let bad = |it: &u8| *it <= b' ' || matches!(it, b'"' | b'<' | b'>' | 0x7F);
+    // Without a branch for each octet: nearly always all are good.
+    let bad = |it: u8| (it <= b' ') | (it == b'"') | (it == b'<') | (it == b'>') | (it == 0x7F);
     let letter = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'+' | b'-' | b'.');
     scheme.first().is_some_and(u8::is_ascii_alphabetic)
         && scheme.iter().all(letter)
         && !rest.is_empty()
-        && !rest.iter().any(bad)
+        && !rest.iter().fold(false, |found, it| found | bad(*it))
 }
 
 /// `host [":" port]`, blanks between them allowed (they are in Via).
 pub(super) fn host_port(text: &[u8]) -> Option<(&[u8], Option<u16>)> {
+    let end = text.iter().position(|it| !chars::is_host(*it)).unwrap_or(text.len());
+    match text.split_at_checked(end)? {
+        // Nothing but a name or an IPv4 address.
+        (host @ [_, ..], []) => return Some((host, None)),
+        (host @ [_, ..], [b':', port @ ..]) if port.iter().all(u8::is_ascii_digit) => {
+            let port = u16::try_from(chars::number(port)?).ok().filter(|it| *it > 0)?;
+            return Some((host, Some(port)));
+        }
+        _ => {}
+    }
     let text = chars::trim(text);
     let end = match text.first()? {
         b'[' => memchr::memchr(b']', text)? + 1,

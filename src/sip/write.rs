@@ -74,7 +74,20 @@ pub fn insert_via(request: &[u8], via: &[u8], out: &mut Vec<u8>) {
     Writer { out }.each("Via", std::iter::once(via)).out.extend_from_slice(rest);
 }
 
+/// Goes on with a request that has everything before its CSeq.
+pub(super) fn numbered<'o>(number: u32, method: &str, out: &'o mut Vec<u8>) -> Writer<'o> {
+    out.extend_from_slice(b"CSeq: ");
+    digits(number.into(), out);
+    out.push(b' ');
+    one_line(method.as_bytes(), out);
+    out.extend_from_slice(b"\r\n");
+    Writer { out }
+}
+
 impl Writer<'_> {
+    /// What is written so far is gone on with elsewhere.
+    pub(super) fn pause(self) {}
+
     /// One header.
     pub fn header(self, name: &str, value: &[u8]) -> Self {
         self.tagged(name, value, None)

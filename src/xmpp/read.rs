@@ -202,7 +202,12 @@ pub fn unescape(raw: &str) -> Cow<'_, str> {
 #[cold]
 fn expand(raw: &str, attribute: bool, out: &mut String) {
     let mut rest = raw;
-    while let Some(stop) = rest.find(['&', '\r', '\n', '\t']) {
+    // In text a line feed and a tab are themselves.
+    let stop = |it: &str| match attribute {
+        true => it.find(['&', '\r', '\n', '\t']),
+        false => memchr::memchr2(b'&', b'\r', it.as_bytes()),
+    };
+    while let Some(stop) = stop(rest) {
         let (plain, tail) = rest.split_at(stop);
         out.push_str(plain);
         let blank = |b| if attribute { ' ' } else { b };

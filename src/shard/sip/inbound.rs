@@ -177,7 +177,7 @@ impl Shard {
     /// Whom it is for: the user of its To inside a dialog, of its Request-URI before.
     pub(super) fn sip_aim(&mut self, request: &Message<'_>) -> Result<Aim, Fault> {
         let to = request.to()?;
-        let uri = Uri::parse(request.uri())?;
+        let uri = request.read_uri()?;
         // Inside a dialog the Request-URI is our Contact, which names the node.
         let near = if to.tag().is_some() {
             let named = request.to_uri().ok();
@@ -227,8 +227,10 @@ impl Shard {
 
     /// RFC 3261, 16.3, 4: a branch of ours in its Vias.
     fn has_been_here(&self, request: &Message<'_>) -> bool {
-        let sent_by_us = |via: &[u8]| {
-            let via = Via::parse(via).ok()?;
+        let sent_by_us = |text: &[u8]| {
+            // Most have no branch that begins as ours do.
+            memchr::memmem::find(text, Branch::BEGIN)?;
+            let via = Via::parse(text).ok()?;
             Branch::read(via.branch()?)?;
             let host = std::str::from_utf8(via.host).ok()?.to_ascii_lowercase();
             self.settings.domains.iter().any(|it| it.sip_name == host).then_some(())

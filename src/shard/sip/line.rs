@@ -36,7 +36,7 @@ impl Line {
             Carrier::Udp => ";rport",
             _ => "",
         };
-        format!("SIP/2.0/{protocol} {};branch={branch}{more}", self.sent_by).into_bytes()
+        ["SIP/2.0/", protocol, " ", &self.sent_by, ";branch=", branch, more].concat().into_bytes()
     }
 }
 

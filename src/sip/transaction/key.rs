@@ -103,10 +103,25 @@ pub struct Branch {
 
 /// Writes a branch of ours.
 pub fn branch(it: Branch) -> String {
-    format!("z9hG4bK{OURS}{:04x}{:016x}{:016x}", it.shard, it.key, it.secret)
+    let mut text = String::with_capacity(45);
+    text.push_str("z9hG4bK");
+    text.push_str(OURS);
+    let mut hex = |value: u64, digits: u32| {
+        for digit in (0..digits).rev() {
+            let digit = (value >> (4 * digit)) as u32 & 15;
+            text.push(char::from_digit(digit, 16).unwrap_or('0'));
+        }
+    };
+    hex(it.shard.into(), 4);
+    hex(it.key, 16);
+    hex(it.secret, 16);
+    text
 }
 
 impl Branch {
+    /// How each begins.
+    pub const BEGIN: &[u8] = b"z9hG4bKt1";
+
     /// Reads a branch, if it may be one of ours.
     pub fn read(branch: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(branch).ok()?;

@@ -147,7 +147,7 @@ impl Im {
 }
 
 fn pair(user: AddressRef<'_>, contact: AddressRef<'_>) -> String {
-    format!("{} {}", user.bare(), contact.bare())
+    [user.bare(), " ", contact.bare()].concat()
 }
 
 impl From<Failure> for Why {
@@ -388,7 +388,7 @@ impl Shard {
             return false;
         };
         let mut text = Vec::new();
-        finish(leg.dialog.request(method, &mut text));
+        finish(leg.dialog.request_of_many(method, &mut text));
         self.keep_leg(key, id, false);
         self.leg_sends(key, Asker::Session(ask), deadline, text);
         true
