@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod against;
 mod bars;
 mod count;
 mod counting;
@@ -37,6 +38,8 @@ enum Command {
     Scripted(scripted::Scripted),
     /// Measures bars, each on its own line.
     Bars(Box<bars::Bars>),
+    /// Runs the load generator's scenarios against each server and keeps its reports.
+    Against(against::Against),
     /// Counts instructions of the core and compares them with what was accepted.
     Count(count::Count),
     /// Makes the page of a run again from its file.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::BareRelay(relay) => relay.run().map_err(|e| e.to_string()),
         Command::Scripted(scripted) => scripted.run().map_err(|e| e.to_string()),
         Command::Bars(bars) => bars.run(),
+        Command::Against(against) => against.run(),
         Command::Count(count) => count.run(),
         Command::Report(report) => report.run(),
     };

@@ -37,7 +37,7 @@ enum Command {
     /// Makes the page of a stored run again.
     Report(cli::run::Report),
     /// Holds runs against the first of them.
-    Compare(cli::run::Compare),
+    Compare(cli::compare::Compare),
     #[command(flatten)]
     More(cli::More),
     /// Pairs of clients that chat through a server.

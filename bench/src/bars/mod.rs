@@ -369,7 +369,8 @@ impl Bars {
     }
 }
 
-fn beside(name: &str) -> Result<PathBuf, String> {
+/// The program of this name that lies beside this one.
+pub(crate) fn beside(name: &str) -> Result<PathBuf, String> {
     std::env::current_exe().map(|own| own.with_file_name(name)).map_err(|e| e.to_string())
 }
 

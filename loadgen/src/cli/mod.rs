@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
+pub(crate) mod compare;
 pub(crate) mod run;
 pub(crate) mod search;
 pub(crate) mod selftest;

@@ -1,4 +1,4 @@
-//! `run`, `report` and `compare`, `list` and `show`.
+//! `run` and `report`, `list` and `show`.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use tandem::net::Interface;
 use tandem_loadgen::engine::{self, Options};
-use tandem_loadgen::result::{Recorder, environment, judge, table, write};
+use tandem_loadgen::result::{Recorder, judge, table, write};
 use tandem_loadgen::scenario::model::{Sasl, Side};
 use tandem_loadgen::scenario::{self, Loaded, Overrides, built_in};
 use tandem_loadgen::spread::Spread;
@@ -50,23 +50,6 @@ pub(crate) struct Report {
     /// Where the page goes.
     #[arg(long, default_value = "report.html")]
     out: PathBuf,
-}
-
-#[derive(Args)]
-pub(crate) struct Compare {
-    /// Folders or run.json of runs; the first is what the others are held against.
-    #[arg(required = true, num_args = 2..)]
-    runs: Vec<PathBuf>,
-    /// A page with the runs laid over one another.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Exit code 99 if latency p99 or the server's CPU a message is so much worse than the first
-    /// run's, in per cent.
-    #[arg(long, value_name = "PER CENT")]
-    max_regression: Option<f64>,
-    /// Compare although the runs took place in different environments.
-    #[arg(long)]
-    different_hosts: bool,
 }
 
 /// How it runs on this host.
@@ -207,74 +190,6 @@ impl Report {
             .map_err(|e| format!("{}: {e}", self.out.display()))?;
         say(&format!("wrote {}\n", self.out.display()))?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// The figures that are compared: name, value, whether less is better.
-fn figures(run: &Value) -> Vec<(&'static str, f64)> {
-    let flows = run["flows"].as_array().into_iter().flatten();
-    let most = flows.max_by_key(|it| it["latency_ns"]["count"].as_u64());
-    let latency = |key: &str| most.and_then(|it| it["latency_ns"][key].as_f64());
-    [
-        ("latency p50", latency("p50")),
-        ("latency p99", latency("p99")),
-        ("latency p99.9", latency("p999")),
-        ("server CPU a message", run["server"]["cpu_per_message_ns"].as_f64()),
-        ("generator CPU a message", run["generator"]["cpu_per_message_ns"].as_f64()),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name, value?)))
-    .collect()
-}
-
-impl Compare {
-    pub(crate) fn run(&self) -> Result<ExitCode, String> {
-        let runs: Vec<Value> =
-            self.runs.iter().map(|it| write::read(it)).collect::<Result<_, _>>()?;
-        let Some((first, others)) = runs.split_first() else { return Ok(ExitCode::from(2)) };
-        let mut text = String::new();
-        for other in others {
-            let differences = environment::differences(first, other);
-            for (key, one, two) in &differences {
-                // Writing into a String does not fail.
-                _ = writeln!(text, "differs: {} was {one}, is {two}", key.replace('_', " "));
-            }
-            if !differences.is_empty() && !self.different_hosts {
-                say(&text)?;
-                return Err(
-                    "these runs took place in different environments; --different-hosts compares them all the same"
-                        .to_owned(),
-                );
-            }
-        }
-        let mut worse = false;
-        for other in others {
-            let (one, two) = (&first["label"], &other["label"]);
-            _ = writeln!(text, "{} against {}", report::plain(two), report::plain(one));
-            let before = figures(first);
-            for (name, after) in figures(other) {
-                let Some((_, before)) = before.iter().find(|it| it.0 == name) else { continue };
-                let change = (after / before.max(1e-9) - 1.0) * 100.0;
-                let ns = |it: f64| {
-                    tandem_loadgen::plot::shown(it, tandem_loadgen::plot::Unit::Nanoseconds)
-                };
-                _ = writeln!(
-                    text,
-                    "  {name:<26}{:>10} -> {:>10}  {change:+.1} %",
-                    ns(*before),
-                    ns(after)
-                );
-                let judged = matches!(name, "latency p99" | "server CPU a message");
-                worse |= judged && self.max_regression.is_some_and(|most| change > most);
-            }
-        }
-        say(&text)?;
-        if let Some(out) = &self.out {
-            std::fs::write(out, report::page(&runs))
-                .map_err(|e| format!("{}: {e}", out.display()))?;
-            say(&format!("wrote {}\n", out.display()))?;
-        }
-        Ok(if worse { ExitCode::from(judge::MISSED) } else { ExitCode::SUCCESS })
     }
 }
 
