@@ -9,6 +9,7 @@ mod against;
 mod bars;
 mod count;
 mod counting;
+mod federation;
 mod index;
 mod page;
 mod relay;

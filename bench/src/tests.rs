@@ -11,7 +11,7 @@ use tandem_loadgen::login::After;
 use tandem_loadgen::measure::Watched;
 use tandem_loadgen::population::{Names, Population, Tls, Wanted};
 use tandem_loadgen::sip::raw;
-use tandem_loadgen::{fanout, logins};
+use tandem_loadgen::{fanout, logins, run};
 
 use crate::{Command, Line, servers};
 
@@ -66,6 +66,33 @@ fn a_bare_sender_gives_every_watcher_every_change_once() {
             assert_eq!(result["account"]["delivered"], result["account"]["expected"]);
             assert!(result["account"]["changes"].as_u64() > Some(2), "{engine}: {result}");
         }
+    }
+}
+
+#[test]
+fn a_relay_under_tls_takes_what_goes_one_way() {
+    let dir = tempfile::tempdir().unwrap();
+    servers::certificate(dir.path()).unwrap();
+    for engine in ["epoll", "uring"] {
+        let at = start(&["bare-relay", "--engine", engine, "--tls", path(dir.path())]);
+        // The knock had a place: it gets its partner.
+        drop(TcpStream::connect(at));
+        let plan = run::Plan {
+            outstanding: 2,
+            rate: None,
+            bytes: 300,
+            shuffle: None,
+            warmup: Duration::ZERO,
+            window: Duration::from_millis(100),
+            watched: Watched::default(),
+            managed: false,
+            one_way: true,
+        };
+        let population =
+            Population::open(&Wanted { tls: Tls::Direct, ..wanted(at, 20, None) }).unwrap();
+        let result = run::run(population, &plan).unwrap();
+        assert_eq!(result["sound"], json!(true), "{engine}: {result}");
+        assert!(result["account"]["delivered"].as_u64() > Some(20), "{engine}: {result}");
     }
 }
 

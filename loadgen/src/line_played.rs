@@ -13,7 +13,7 @@ use tandem_loadgen::played::names::{self, Services, Zones};
 use tandem_loadgen::s2s_chat::{self, Plan, Way};
 use tandem_loadgen::scenario::model;
 
-use crate::{TlsArg, Window, tell};
+use crate::{TlsArg, Window, pin, tell};
 
 #[derive(Args)]
 struct Played {
@@ -86,9 +86,12 @@ pub(super) struct S2sChat {
     users: String,
     #[arg(long, default_value = "pw")]
     password: String,
-    /// How many clients, and how many peers.
+    /// How many clients.
     #[arg(long, default_value_t = 100)]
     clients: usize,
+    /// How many peers, otherwise as many; the larger number of both is that of the pairs.
+    #[arg(long)]
+    peers: Option<usize>,
     #[command(flatten)]
     played: Played,
     /// Where the played servers listen.
@@ -114,6 +117,9 @@ pub(super) struct S2sChat {
     /// Octets of a message's text.
     #[arg(long, default_value_t = 200)]
     bytes: usize,
+    /// Octets of a whole stanza as its sender says it, instead.
+    #[arg(long, conflicts_with = "bytes")]
+    stanza: Option<usize>,
     /// The core of the generator.
     #[arg(long)]
     core: Option<usize>,
@@ -164,7 +170,9 @@ impl S2sChat {
             TlsArg::Starttls => model::Tls::StartTls,
             TlsArg::Direct => model::Tls::Direct,
         };
-        tell(&s2s_chat::run(&Plan {
+        // All its threads, not those of the traffic alone.
+        pin(self.core)?;
+        let mut plan = Plan {
             servers: self.target,
             clients: self.client_target,
             domain: self.domain.clone(),
@@ -173,6 +181,7 @@ impl S2sChat {
             users: self.users.clone(),
             password: self.password.clone(),
             count: self.clients,
+            peers: self.peers.unwrap_or(self.clients),
             played: self.played.played.clone(),
             domains: self.played.domains,
             listen: self.listen,
@@ -191,6 +200,10 @@ impl S2sChat {
             warmup: Duration::from_secs_f64(self.window.warmup),
             window: Duration::from_secs_f64(self.window.window),
             watched: self.window.watched(),
-        })?)
+        };
+        if let Some(stanza) = self.stanza {
+            plan.octets = plan.text_octets(stanza);
+        }
+        tell(&s2s_chat::run(&plan)?)
     }
 }

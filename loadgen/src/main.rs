@@ -141,6 +141,9 @@ struct Traffic {
     /// Bytes of a message stanza as sent.
     #[arg(long, default_value_t = 300)]
     bytes: usize,
+    /// Closed loop: one of a pair says everything, the other one nothing.
+    #[arg(long, conflicts_with = "rate")]
+    one_way: bool,
     #[command(flatten)]
     window: Window,
 }
@@ -421,6 +424,7 @@ fn plan(traffic: &Traffic, shuffle: Option<u64>) -> Plan {
         window: Duration::from_secs_f64(traffic.window.window),
         watched: traffic.window.watched(),
         managed: false,
+        one_way: traffic.one_way,
     }
 }
 

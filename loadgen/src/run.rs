@@ -1,6 +1,7 @@
 //! The traffic of a run: pairs that talk, closed loop or open, and what became of every message.
 //!
-//! Closed loop: each pair keeps a number of messages outstanding; who gets one answers with one.
+//! Closed loop: each pair keeps a number of messages outstanding; who gets one answers with one, or
+//! one way the same side sends the next.
 //! Open loop: the schedule exists before the run, and latency counts from the intended time.
 
 use std::io;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub watched: Watched,
     /// Whether the streams are under stream management.
     pub managed: bool,
+    /// Closed loop: one of a pair says everything, the other one nothing.
+    pub one_way: bool,
 }
 
 struct Talker {
@@ -394,7 +397,8 @@ impl Traffic<'_> {
         }
         self.latency.saturating_record(self.now_ns.saturating_sub(mark.at_ns).max(1));
         if self.answering && self.plan.rate.is_none() {
-            self.send(index, self.now_ns)?;
+            let next = if self.plan.one_way { mark.flow as usize } else { index };
+            self.send(next, self.now_ns)?;
         }
         Ok(())
     }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::engine::{self, raw::Raw};
-use crate::ledger::{self, Times};
+use crate::ledger::{self, Counts, Times};
 use crate::measure::{Reading, Watched};
+use crate::pairs;
 use crate::scenario::model::{
     Flow, Kind, Phase, Population, Run, Scenario, Side, Size, Stage, Target, Tls, Transport,
 };
@@ -44,8 +45,10 @@ pub struct Plan {
     pub users: String,
     /// Their password.
     pub password: String,
-    /// How many clients, and how many peers.
+    /// How many clients.
     pub count: usize,
+    /// How many peers; the larger number of both is that of the pairs.
+    pub peers: usize,
     /// Pattern of the played domains.
     pub played: String,
     /// How many there are.
@@ -77,6 +80,21 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Octets of text that make a stanza of so many, as its sender says it, between a client in the
+    /// middle and its peer.
+    pub fn text_octets(&self, stanza: usize) -> usize {
+        let populations = self.populations();
+        let length =
+            |it: Option<&Population>| it.map_or(0, |it| pairs::address(it, it.users / 2).len());
+        let (client, peer) = (length(populations.first()) + "/r".len(), length(populations.get(1)));
+        let around = match self.way {
+            Way::Out => "<message to=''".len() + peer,
+            Way::In | Way::Both => "<message from='/tl' to=''".len() + peer + client,
+        };
+        let rest = " type='chat' id='00000000'><body></body></message>".len();
+        stanza.saturating_sub(around + rest)
+    }
+
     /// The same as a scenario.
     pub fn scenario(&self) -> Scenario {
         let target = |name: &str, address, tls| Target {
@@ -155,6 +173,7 @@ impl Plan {
             name: "peers".to_owned(),
             side: Side::Peer,
             target: "servers".to_owned(),
+            users: self.peers,
             address: format!("p%05d@{}", self.played),
             domains: self.domains,
             presence: false,
@@ -188,13 +207,17 @@ pub fn run(plan: &Plan) -> Result<Value, String> {
         return Err("the run ended before its window".to_owned());
     };
     let span = to?.since(&from?);
-    let each = |ns: f64| ns / (span.done as f64).max(1.0);
+    let (account, sound) = account(&raw);
     Ok(json!({
-        "messages": span.done,
-        "per_second": span.done as f64 * 1e9 / span.wall_ns,
-        "wall_ns_per_message": each(span.wall_ns),
-        "latency_ns": latency(&raw),
-        "counts": counts(&raw),
+        "clients": plan.count,
+        "peers": plan.peers,
+        "domains": plan.domains,
+        "delivered_in_window": span.done,
+        "wall_s": span.wall_ns / 1e9,
+        "per_s": span.done as f64 * 1e9 / span.wall_ns,
+        "latency_us": latency(&raw),
+        "account": account,
+        "sound": sound,
         "steps": steps(&raw),
         "interface": raw.interface,
         "generator": span.generator,
@@ -208,29 +231,23 @@ fn latency(raw: &Raw) -> Value {
         // Same bounds, so it fits.
         all.add(&flow.latency).unwrap_or(());
     }
-    let at = |part: f64| all.value_at_quantile(part);
-    json!({ "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": all.max() })
+    let at = |part: f64| all.value_at_quantile(part) as f64 / 1e3;
+    let max = all.max() as f64 / 1e3;
+    json!({ "p50": at(0.5), "p99": at(0.99), "p999": at(0.999), "max": max })
 }
 
-fn counts(raw: &Raw) -> Value {
-    let flows = scenario_counts(raw);
-    json!({
-        "sent": flows.0, "delivered": flows.1, "bounced": flows.2,
-        "duplicated": flows.3, "reordered": flows.4, "corrupt": flows.5,
-    })
-}
-
-fn scenario_counts(raw: &Raw) -> (u64, u64, u64, u64, u64, u64) {
-    raw.total.flows.iter().map(|flow| &flow.counts).fold((0, 0, 0, 0, 0, 0), |sum, it| {
-        (
-            sum.0 + it.sent,
-            sum.1 + it.delivered,
-            sum.2 + it.bounced.values().sum::<u64>(),
-            sum.3 + it.duplicated,
-            sum.4 + it.reordered,
-            sum.5 + it.corrupt,
-        )
-    })
+/// What became of all messages, and whether every one arrived once and in order.
+fn account(raw: &Raw) -> (Value, bool) {
+    let mut sum = Counts::default();
+    raw.total.flows.iter().for_each(|flow| sum.add(&flow.counts));
+    let bounced: u64 = sum.bounced.values().sum();
+    let odd = sum.duplicated + sum.reordered + sum.corrupt + sum.dropped + bounced;
+    let told = json!({
+        "sent": sum.sent, "delivered": sum.delivered, "bounced": sum.bounced,
+        "duplicated": sum.duplicated, "reordered": sum.reordered, "corrupt": sum.corrupt,
+        "dropped": sum.dropped, "lost": sum.open(),
+    });
+    (told, odd == 0 && sum.open() == 0)
 }
 
 fn steps(raw: &Raw) -> Value {

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::federation::Federation;
 use crate::servers::{self, Stage, Subject};
 use crate::sip::Sip;
 use crate::{index, scan};
@@ -108,6 +109,11 @@ enum Bar {
     V4Burst,
     /// V4 against Prosody and ejabberd.
     V5,
+    /// A peer's stanza to a client, both under TLS.
+    V6,
+    /// A client's stanza to a peer.
+    #[value(name = "V6-BACK")]
+    V6Back,
     /// Memory of an idle connection.
     V9,
     /// A text of a SIP partner's to a client with acknowledgements, and its answer.
@@ -148,6 +154,8 @@ const TABLE: &[Bar] = &[
     Bar::V3,
     Bar::V4,
     Bar::V5,
+    Bar::V6,
+    Bar::V6Back,
     Bar::V7,
     Bar::V7Back,
     Bar::V8,
@@ -191,6 +199,7 @@ impl Bars {
             managed: false,
             octets: 0,
             sip: None,
+            federation: None,
             domains: 0,
             names: None,
         };
@@ -240,7 +249,8 @@ impl Bars {
         let case = Case { bar, ..Case::plain() };
         let sip = |profile| Sip { profile, rate: 0, back: false, sizes: [0; 4] };
         let users = self.users(bar) + self.spare(bar);
-        let mut stage = Stage { bar: bar.name(), users, ..stage.clone() };
+        let federation = self.federation(bar);
+        let mut stage = Stage { bar: bar.name(), users, federation, ..stage.clone() };
         let case = match bar {
             Bar::V1 => case,
             Bar::V1Two => {
@@ -271,6 +281,7 @@ impl Bars {
                 let work = Work::Logins { cold: bar == Bar::V12Cold };
                 Case { work, tls: true, limit: 1.3, bases: &[Subject::Scripted], ..case }
             }
+            Bar::V6 | Bar::V6Back => Case { work: Work::Federated, tls: true, ..case },
             Bar::V7 | Bar::V7Back => {
                 let back = bar == Bar::V7Back;
                 stage.managed = true;
@@ -316,6 +327,16 @@ impl Bars {
             Bar::Partner => self.dialogs() / WATCHERS_EACH / PARTNER_SHARE,
             Bar::V13 | Bar::V13Two => 2,
             _ => self.clients,
+        }
+    }
+
+    /// V1's pairs with one of each at a played server that is its own.
+    fn federation(&self, bar: Bar) -> Option<Federation> {
+        let pairs = |back| Federation::pairs(back, self.clients / 2);
+        match bar {
+            Bar::V6 => Some(pairs(false)),
+            Bar::V6Back => Some(pairs(true)),
+            _ => None,
         }
     }
 

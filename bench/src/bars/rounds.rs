@@ -17,6 +17,9 @@ const BUSY_MIN: f64 = 0.95;
 /// V13: messages a second, each on its own.
 const ALONE_PER_SECOND: u32 = 200;
 
+/// V6-BACK: streams to other servers that Tandem makes and the generator takes in a second, at least.
+const STREAMS_PER_SECOND: usize = 250;
+
 /// What the load generator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
@@ -44,6 +47,8 @@ pub(super) enum Work {
     },
     /// SUBSCRIBE and NOTIFY in dialogs that stand.
     Refresh,
+    /// Peers to clients, or clients to peers, as the stage says.
+    Federated,
     /// One pair, a message now and then, on a system that is idle otherwise.
     Alone,
 }
@@ -124,7 +129,7 @@ impl Bars {
         let mut stage = stage.clone();
         // Who knows nothing says as many octets as the first who does, so that one comes first.
         let order: Vec<usize> = match case.work {
-            Work::Chat { .. } | Work::Alone => (0..subjects.len()).collect(),
+            Work::Chat { .. } | Work::Alone | Work::Federated => (0..subjects.len()).collect(),
             _ => (bases.len()..subjects.len()).chain(0..bases.len()).collect(),
         };
         for _ in 0..self.rounds() {
@@ -251,7 +256,8 @@ impl Bars {
         stage: &Stage,
     ) -> Result<Value, String> {
         let what = match (case.work, subject.is_bare()) {
-            (Work::Chat { .. } | Work::Alone, true) => "raw",
+            (Work::Chat { .. } | Work::Alone | Work::Federated, true) => "raw",
+            (Work::Federated, false) => "s2s-chat",
             (Work::Chat { .. } | Work::Alone, false) => "chat",
             (Work::Presence { .. }, true) => "raw-fanout",
             (Work::Presence { .. }, false) => "fanout",
@@ -260,9 +266,16 @@ impl Bars {
             (Work::Sessions { .. }, false) => "sip-chat",
             (Work::Refresh, _) => "sip-watch",
         };
-        let mut command = self.generator(what, case, subject, on)?;
+        let mut command = match stage.federation.filter(|_| !subject.is_bare()) {
+            Some(federation) => {
+                let mut command = Command::new(beside("tandem-loadgen")?);
+                federation.place(command.arg(what), on, &stage.dir);
+                command
+            }
+            None => self.generator(what, case, subject, on)?,
+        };
         let (warmup, window) = self.describe_work(&mut command, case, subject, on, stage);
-        command.args(["--warmup", warmup, "--window", window, "--server-core", "0"]);
+        command.args(["--warmup", &warmup, "--window", window, "--server-core", "0"]);
         command.args(["--server-pid", &on.pid().to_string()]);
         if let Some(names) = stage.names.as_ref().filter(|_| !subject.is_bare()) {
             command.arg("--users").arg(names);
@@ -291,8 +304,9 @@ impl Bars {
         subject: Subject,
         on: &Running,
         stage: &Stage,
-    ) -> (&'static str, &'static str) {
-        let (mut warmup, mut window) = if self.quick { ("0.5", "2") } else { ("2", "10") };
+    ) -> (String, &'static str) {
+        let (warmup, mut window) = if self.quick { ("0.5", "2") } else { ("2", "10") };
+        let mut warmup = warmup.to_owned();
         match case.work {
             Work::Chat { managed, by_lot } => {
                 command.args(["--outstanding", &self.outstanding.to_string()]);
@@ -301,6 +315,17 @@ impl Bars {
                 }
                 if by_lot && !subject.is_bare() {
                     command.args(["--random-pairs", "7"]);
+                }
+            }
+            Work::Federated => {
+                command.args(["--outstanding", &self.outstanding.to_string()]);
+                // A stream between servers goes one way.
+                if subject.is_bare() {
+                    command.arg("--one-way");
+                }
+                if let Some(it) = stage.federation.filter(|it| it.back && !subject.is_bare()) {
+                    // Tandem's streams are made by the first messages.
+                    warmup = (3 + it.domains / STREAMS_PER_SECOND).to_string();
                 }
             }
             Work::Alone => {
@@ -338,7 +363,7 @@ impl Bars {
                 if cold && !subject.is_bare() {
                     command.arg("--once");
                     // From the first login on; the last one ends it.
-                    (warmup, window) = ("0", "600");
+                    (warmup, window) = ("0".to_owned(), "600");
                 }
             }
         }

@@ -150,7 +150,7 @@ fn cost(bar: &str, costs: &[(&str, [f64; 3])]) -> String {
 /// Curves of CPU and memory.
 pub(super) fn growth(run: &Value) -> String {
     let mut curves: BTreeMap<(usize, &str), Vec<Line>> = BTreeMap::new();
-    let order = ["connections", "watchers", "domains"];
+    let order = ["connections", "watchers", "domains", "domains in", "domains out"];
     let points = list(run, "bars").iter().filter(|bar| text(bar, "bar") == "GROW");
     for point in points.flat_map(|bar| list(bar, "raw")) {
         let Some(axis) = order.iter().position(|it| *it == text(point, "axis")) else { continue };
@@ -174,14 +174,26 @@ pub(super) fn growth(run: &Value) -> String {
         .into_iter()
         .map(|((axis, key), lines)| {
             let axis = order.get(axis).copied().unwrap_or_default();
-            let (title, y) = match key {
-                "cpu_ns" => (format!("CPU per message by {axis}"), Unit::Nanoseconds),
-                _ => (format!("Memory at most by {axis}"), Unit::Octets),
+            let (by, note) = match axis {
+                "connections" => (axis, "Chat between pairs, one message on its way in each."),
+                "watchers" => (axis, "Fifty users change their presence; cost of each delivery."),
+                "domains" => (
+                    "known domains",
+                    "Local chat beside so many foreign domains with a rule of their own.",
+                ),
+                "domains in" => (
+                    "domains that send",
+                    "Messages of so many foreign domains to 1,000 clients, each domain with a stream of its \
+                     own, all under TLS. The relay has as many connections.",
+                ),
+                _ => (
+                    "domains that are sent to",
+                    "The other way: messages of 1,000 clients to so many foreign domains.",
+                ),
             };
-            let note = match axis {
-                "connections" => "Chat between pairs, one message on its way in each.",
-                "watchers" => "Fifty users change their presence; cost of each delivery.",
-                _ => "Local chat beside so many foreign domains with a rule of their own.",
+            let (title, y) = match key {
+                "cpu_ns" => (format!("CPU per message by {by}"), Unit::Nanoseconds),
+                _ => (format!("Memory at most by {by}"), Unit::Octets),
             };
             let (x, y) = ((Scale::Log, Unit::Count), (Scale::Linear, y));
             let (bands, bound) = (Vec::new(), None);

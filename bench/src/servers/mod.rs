@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::federation::{Federation, Places};
 use crate::sip::{self, Sip};
 
 mod peers;
@@ -98,6 +99,8 @@ pub(crate) struct Stage {
     pub octets: usize,
     /// What is needed where SIP is spoken.
     pub sip: Option<Sip>,
+    /// What is needed where servers talk to one another.
+    pub federation: Option<Federation>,
     /// Foreign domains that Tandem has a rule for, each its own.
     pub domains: usize,
     /// A file with the names of the clients, one a line; otherwise they are the first users.
@@ -118,6 +121,8 @@ pub(crate) struct Running {
     pub sip: SocketAddr,
     /// Where it expects the edge of its partner.
     pub edge: SocketAddr,
+    /// Where it meets other servers, if it was told to.
+    pub places: Places,
     /// It has children, who are ended by itself.
     ends_itself: bool,
     /// Its counters, if it keeps any in a file.
@@ -223,6 +228,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let (plain, secure) = (free_port("127.0.0.1")?, free_port("127.0.0.1")?);
     let (at, edge) = (free_port("127.0.0.1")?, free_port("127.0.0.5")?);
+    let places = Places::free()?;
     let (mut metrics, mut ready) = (None, None);
     let (command, counters) = match subject {
         Subject::BareEpoll | Subject::BareUring if stage.sip.is_some() => {
@@ -238,7 +244,7 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
             let admin = free_port("127.0.0.1")?;
             metrics = Some(admin);
             let of_sip = stage.sip.as_ref().map_or_else(String::new, |it| it.tandem(at, edge));
-            (tandem(pump, [plain, secure, admin], &of_sip, &dir, stage)?, None)
+            (tandem(pump, [plain, secure, admin], &of_sip, places, &dir, stage)?, None)
         }
         Subject::Prosody => (peers::prosody(plain, secure, &dir, stage)?, None),
         Subject::Ejabberd => {
@@ -261,34 +267,47 @@ pub(crate) fn start(subject: Subject, tls: bool, stage: &Stage) -> Result<Runnin
         tls: secure,
         sip: at,
         edge,
+        places,
         ends_itself,
         counters,
         kept,
         metrics,
     };
-    let stands = match (&running.counters, subject) {
+    stands(subject, tls, stage, ready.as_deref(), &mut running)
+        .map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
+    if matches!(subject, Subject::TandemRing | Subject::TandemEpoll) {
+        provision_tandem(&dir, stage)?;
+    }
+    Ok(running)
+}
+
+/// Waits until a server can be loaded.
+fn stands(
+    subject: Subject,
+    tls: bool,
+    stage: &Stage,
+    ready: Option<&Path>,
+    running: &mut Running,
+) -> Result<(), String> {
+    let door = if tls { running.tls } else { running.plain };
+    match (&running.counters, subject) {
         // Its places are given in order, so nobody knocks.
         (Some(counters), _) if stage.sip.is_some() => {
             let counters = counters.clone();
             wait_until(|| counters.exists(), &mut running.child, PATIENCE)
         }
-        _ if subject.is_sip() => wait_for(at, &mut running.child),
-        _ => wait_for(if tls { secure } else { plain }, &mut running.child),
-    };
+        _ if subject.is_sip() => wait_for(running.sip, &mut running.child),
+        _ => wait_for(door, &mut running.child),
+    }?;
     // Whoever makes accounts when it has started says when they are there.
-    let stands = stands.and_then(|()| match &ready {
-        Some(ready) => wait_until(|| ready.exists(), &mut running.child, LOADING),
-        None => Ok(()),
-    });
-    stands.map_err(|e| format!("{} {e}; see {}", subject.name(), dir.display()))?;
+    if let Some(ready) = ready {
+        wait_until(|| ready.exists(), &mut running.child, LOADING)?;
+    }
     if subject.is_bare() && stage.sip.is_none() {
         // The knock was a connection too: it gets a partner, so that pairs begin at an even place.
-        drop(TcpStream::connect(if tls { secure } else { plain }));
+        drop(TcpStream::connect(door));
     }
-    if matches!(subject, Subject::TandemRing | Subject::TandemEpoll) {
-        provision_tandem(&dir, stage)?;
-    }
-    Ok(running)
+    Ok(())
 }
 
 fn spawn(cores: &str, command: &[String], log: &Path) -> Result<Child, String> {
@@ -342,20 +361,29 @@ fn tandem(
     pump: &str,
     [plain, tls, admin]: [SocketAddr; 3],
     of_sip: &str,
+    places: Places,
     dir: &Path,
     stage: &Stage,
 ) -> Result<Vec<String>, String> {
-    let (state, run) = (dir.display(), stage.dir.display());
+    let state = dir.display();
     let shards = stage.shards;
     let known: String = (0..stage.domains)
         .map(|n| format!("[[peer]]\npattern = \"d{n}.known.example\"\naction = \"allow\"\n"))
         .collect();
+    let (federation, [certificate, key]) = match stage.federation {
+        Some(_) => places.tandem(&stage.dir)?,
+        None => (
+            "[federation]\ndefault = \"deny\"\n".to_owned(),
+            ["cert.pem", "key.pem"].map(|name| stage.dir.join(name)),
+        ),
+    };
+    let (certificate, key) = (certificate.display(), key.display());
     let config = format!(
         "[node]\nname = \"bench\"\nshards = {shards}\npump = \"{pump}\"\nstate = \"{state}\"\n\
-         [[domain]]\nname = \"{DOMAIN}\"\ncertificate = \"{run}/cert.pem\"\nkey = \"{run}/key.pem\"\n\
+         [[domain]]\nname = \"{DOMAIN}\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n\
          [[listen]]\naddress = \"{plain}\"\nparty = \"client\"\nsecurity = \"optional\"\n\
          [[listen]]\naddress = \"{tls}\"\nparty = \"client\"\nsecurity = \"direct\"\n\
-         {of_sip}{known}[federation]\ndefault = \"deny\"\n\
+         {of_sip}{known}{federation}\
          [admin]\nhttp = \"{admin}\"\nsocket = \"{state}/ctl.sock\"\n\
          [log]\nlevel = \"warn\"\n\
          [accounts]\nscram_iterations = 4096\n"
@@ -418,7 +446,7 @@ fn wait_until(
 }
 
 /// A port that nobody listens on; another program may take it, and then the start fails.
-fn free_port(on: &str) -> Result<SocketAddr, String> {
+pub(crate) fn free_port(on: &str) -> Result<SocketAddr, String> {
     std::net::TcpListener::bind((on, 0))
         .and_then(|listener| listener.local_addr())
         .map_err(|e| e.to_string())
