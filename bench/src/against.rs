@@ -85,24 +85,13 @@ impl Against {
     fn play(&self, play: &Play, subject: Subject, dir: &Path) -> Result<(), String> {
         let name = format!("{}-{}-{}", subject.name(), play.name, play.tls);
         let name = name.trim_end_matches("-none");
+        let tandem = self.tandem.clone().map_or_else(|| beside("tandem"), Ok)?;
+        let of_sip = Sip { profile: "jabber", rate: 0, back: false, sizes: [0; 4] };
         let stage = Stage {
             bar: name.to_owned(),
-            dir: dir.to_owned(),
-            cores: "0".to_owned(),
-            tandem: self.tandem.clone().map_or_else(|| beside("tandem"), Ok)?,
             users: USERS,
-            shards: 1,
-            presentities: 0,
-            managed: false,
-            octets: 0,
-            sip: subject.is_sip().then(|| Sip {
-                profile: "jabber",
-                rate: 0,
-                back: false,
-                sizes: [0; 4],
-            }),
-            domains: 0,
-            names: None,
+            sip: subject.is_sip().then_some(of_sip),
+            ..Stage::of(dir, tandem)
         };
         let direct = play.tls == "direct";
         let server = servers::start(subject, direct, &stage)?;

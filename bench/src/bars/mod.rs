@@ -31,6 +31,10 @@ use rounds::{Case, Spread, Work, verdict};
 
 /// SIP watchers of each user.
 const WATCHERS_EACH: usize = 10;
+/// Who change their presence in a quick run, at most.
+const QUICK_PRESENTITIES: usize = 20;
+/// The most idle clients of a quick run.
+const QUICK_IDLE: usize = 3000;
 /// PARTNER has so many times fewer dialogs.
 const PARTNER_SHARE: usize = 5;
 
@@ -44,6 +48,12 @@ pub(crate) struct Bars {
     /// nothing.
     #[arg(long)]
     quick: bool,
+    /// Rounds of each bar, instead of five.
+    #[arg(long, conflicts_with = "quick", value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+    /// Seconds that are measured in a round, instead of ten.
+    #[arg(long, conflicts_with = "quick", value_parser = clap::value_parser!(u32).range(1..))]
+    window: Option<u32>,
     /// Whom to measure against the bare relay: both pumps, with --quick the ring.
     #[arg(long, value_enum, value_delimiter = ',')]
     subjects: Vec<Subject>,
@@ -185,24 +195,18 @@ impl Bars {
                 self.subjects.push(Subject::TandemEpoll);
             }
         }
+        if self.quick {
+            // Most of the time of V9 goes into making the accounts, of V5 into the rosters.
+            self.presentities = self.presentities.min(QUICK_PRESENTITIES);
+            self.idle.retain(|it| *it <= QUICK_IDLE);
+            self.idle.push(QUICK_IDLE);
+            self.idle.dedup();
+        }
         self.kept = RefCell::new(Kept::begin());
         let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
         servers::certificate(dir.path())?;
-        let stage = Stage {
-            bar: String::new(),
-            dir: dir.path().to_owned(),
-            cores: "0".to_owned(),
-            tandem: self.tandem.clone().map_or_else(|| beside("tandem"), Ok)?,
-            users: 0,
-            shards: 1,
-            presentities: 0,
-            managed: false,
-            octets: 0,
-            sip: None,
-            federation: None,
-            domains: 0,
-            names: None,
-        };
+        let tandem = self.tandem.clone().map_or_else(|| beside("tandem"), Ok)?;
+        let stage = Stage::of(dir.path(), tandem);
         let bars = if self.bars.is_empty() { TABLE } else { &self.bars };
         let mut failed = Vec::new();
         for &bar in bars {
@@ -238,7 +242,7 @@ impl Bars {
     /// What this run was told.
     fn what(&self) -> Value {
         json!({
-            "quick": self.quick, "rounds": self.rounds(), "clients": self.clients,
+            "quick": self.quick, "rounds": self.rounds(), "window_s": self.window().1, "clients": self.clients,
             "outstanding": self.outstanding, "presentities": self.presentities,
             "watchers": self.watchers, "dialogs": self.dialogs(), "idle": self.idle,
         })
@@ -355,7 +359,16 @@ impl Bars {
     }
 
     fn rounds(&self) -> usize {
-        if self.quick { 3 } else { 5 }
+        if self.quick { 3 } else { self.rounds.map_or(5, |it| it as usize) }
+    }
+
+    /// Seconds before what is measured in a round, and of it.
+    fn window(&self) -> (&'static str, String) {
+        match (self.quick, self.window) {
+            (true, _) => ("0.5", "1".to_owned()),
+            (false, Some(seconds)) => ("2", seconds.to_string()),
+            (false, None) => ("2", "10".to_owned()),
+        }
     }
 
     /// V10: nanoseconds and allocations of the core's first two steps.

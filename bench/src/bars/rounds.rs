@@ -275,7 +275,7 @@ impl Bars {
             None => self.generator(what, case, subject, on)?,
         };
         let (warmup, window) = self.describe_work(&mut command, case, subject, on, stage);
-        command.args(["--warmup", &warmup, "--window", window, "--server-core", "0"]);
+        command.args(["--warmup", &warmup, "--window", &window, "--server-core", "0"]);
         command.args(["--server-pid", &on.pid().to_string()]);
         if let Some(names) = stage.names.as_ref().filter(|_| !subject.is_bare()) {
             command.arg("--users").arg(names);
@@ -304,8 +304,8 @@ impl Bars {
         subject: Subject,
         on: &Running,
         stage: &Stage,
-    ) -> (String, &'static str) {
-        let (warmup, mut window) = if self.quick { ("0.5", "2") } else { ("2", "10") };
+    ) -> (String, String) {
+        let (warmup, mut window) = self.window();
         let mut warmup = warmup.to_owned();
         match case.work {
             Work::Chat { managed, by_lot } => {
@@ -363,7 +363,7 @@ impl Bars {
                 if cold && !subject.is_bare() {
                     command.arg("--once");
                     // From the first login on; the last one ends it.
-                    (warmup, window) = ("0".to_owned(), "600");
+                    (warmup, window) = ("0".to_owned(), "600".to_owned());
                 }
             }
         }

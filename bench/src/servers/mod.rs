@@ -107,6 +107,27 @@ pub(crate) struct Stage {
     pub names: Option<PathBuf>,
 }
 
+impl Stage {
+    /// A directory and a program; nobody is there yet.
+    pub(crate) fn of(dir: &Path, tandem: PathBuf) -> Self {
+        Self {
+            bar: String::new(),
+            dir: dir.to_owned(),
+            cores: "0".to_owned(),
+            tandem,
+            users: 0,
+            shards: 1,
+            presentities: 0,
+            managed: false,
+            octets: 0,
+            sip: None,
+            federation: None,
+            domains: 0,
+            names: None,
+        }
+    }
+}
+
 /// A server that takes connections.
 pub(crate) struct Running {
     child: Child,
