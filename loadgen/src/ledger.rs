@@ -297,6 +297,21 @@ impl Ledger {
         }
     }
 
+    /// The same for a pair, whose next may go in a closed loop.
+    pub fn completed_of(
+        &mut self,
+        flow: u16,
+        pair: u32,
+        intended_ns: u64,
+        sent_ns: u64,
+        now_ns: u64,
+    ) {
+        self.completed(flow, intended_ns, sent_ns, now_ns);
+        if let Some(returned) = &mut self.returned {
+            returned.push((flow, pair));
+        }
+    }
+
     /// An event that was due was not sent.
     pub fn dropped(&mut self, flow: u16) {
         if let Some(it) = self.flows.get_mut(usize::from(flow)) {

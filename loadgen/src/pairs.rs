@@ -104,7 +104,7 @@ impl Pairs {
                         .map(|k| (k % froms, order[(k % tos) as usize]))
                         .collect();
                 }
-                Kind::Login | Kind::Idle | Kind::Roster | Kind::Reconnect => {
+                Kind::Login | Kind::Idle | Kind::Roster | Kind::Reconnect | Kind::Options => {
                     it.users = (0..froms).map(|k| (k, k % tos.max(1))).collect();
                 }
             }

@@ -165,6 +165,8 @@ impl Plan {
             listen: None,
             listen_dns: None,
             dialback: false,
+            pager: false,
+            template: None,
             certificates: None,
             transport: Transport::Tcp,
             connect_per_s: 0,
@@ -180,6 +182,8 @@ impl Plan {
             listen: Some(self.listen),
             listen_dns: self.listen_dns,
             dialback: self.dialback,
+            pager: false,
+            template: None,
             certificates: self.certificates.clone(),
             ..clients.clone()
         };

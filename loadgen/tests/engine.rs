@@ -59,6 +59,8 @@ fn scenario(null: &Null, flows: Vec<Flow>, rate_per_s: f64) -> Scenario {
             listen: None,
             listen_dns: None,
             dialback: false,
+            pager: false,
+            template: None,
             certificates: None,
             transport: Transport::Tcp,
             connect_per_s: 0,

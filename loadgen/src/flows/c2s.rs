@@ -103,7 +103,7 @@ impl Clients {
             flows()
                 .any(|(f, p)| f.kind == kind && if from { p.from == place } else { p.to == place })
         };
-        let approves = of(Kind::Presence, true);
+        let approves = of(Kind::Presence, true) || of(Kind::Subscribe, false);
         let after = After {
             // Only who has asked for his roster is told of changes (RFC 6121, 2.2).
             roster: population.roster || of(Kind::Roster, true),
@@ -228,7 +228,9 @@ impl Shared {
 
     /// Who gets texts of this pair, if somebody of this population.
     pub(super) fn receiver(&self, flow: u32, pair: u32, kind: Kind) -> Option<u32> {
-        if *self.receives.get(flow as usize)? != Some(kind) {
+        let here = (*self.receives.get(flow as usize)?)?;
+        // A session of an edge is a text to its client.
+        if here != kind && (here, kind) != (Kind::Session, Kind::Message) {
             return None;
         }
         self.pairs.flows.get(flow as usize)?.users.get(pair as usize).map(|users| users.1)

@@ -50,6 +50,8 @@ fn scenario(kind: Kind, sasl: Sasl) -> Scenario {
         listen: None,
         listen_dns: None,
         dialback: false,
+        pager: false,
+        template: None,
         certificates: None,
         transport: Transport::Tcp,
         connect_per_s: 0,

@@ -32,6 +32,8 @@ fn population(name: &str, side: Side, address: &str, domains: usize) -> Populati
         listen: None,
         listen_dns: None,
         dialback: false,
+        pager: false,
+        template: None,
         certificates: None,
         transport: Transport::Tls,
         connect_per_s: 0,

@@ -34,6 +34,11 @@ pub const ALL: &[BuiltIn] = shipped![
     "roster-churn",
     "mixed-enterprise",
     "slow-reader",
+    "im-gateway",
+    "sip-im",
+    "sip-watchers",
+    "sip-server",
+    "sip-options",
 ];
 
 /// One by its name.

@@ -65,6 +65,8 @@ pub enum Side {
     Peer,
     /// A user behind a SIP edge that the generator plays.
     Edge,
+    /// A user of the server under test whom nobody plays: he is only written to, asked or watched.
+    Addressed,
 }
 
 /// People that are played.
@@ -102,6 +104,10 @@ pub struct Population {
     pub dialback: bool,
     /// Peers and edges: certificates and keys (PEM) of the played domains, made if absent: directory.
     pub certificates: Option<PathBuf>,
+    /// Edges: texts go each for itself (RFC 3428), as plain SIP servers take them, not in sessions.
+    pub pager: bool,
+    /// Edges: a file with the MESSAGE to be sent, with fields such as `{from}`, `{to}`, `{call}`.
+    pub template: Option<PathBuf>,
     /// Edges: transport.
     pub transport: Transport,
     /// Connections a second while they are made.
@@ -150,8 +156,10 @@ pub enum Kind {
     Reconnect,
     /// SIP watchers of local users: SUBSCRIBE, NOTIFY, refresh in the dialog.
     Subscribe,
-    /// SIP sessions made and ended: INVITE, some MESSAGEs, BYE.
+    /// SIP sessions made and ended: INVITE, a MESSAGE, BYE.
     Session,
+    /// SIP: OPTIONS, and the time to its answer.
+    Options,
 }
 
 /// Something that is done by pairs of two populations, or by one.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 
-use super::read::TLS;
+use super::read::{TLS, TRANSPORTS};
 use super::units;
 use crate::scenario::model::{Phase, Scenario, Side};
 
@@ -36,7 +36,10 @@ pub struct Overrides {
     /// none, starttls or direct, for all targets.
     #[arg(long)]
     pub tls: Option<String>,
-    /// The domain of all clients and of the first target.
+    /// tcp, tls or udp, for all edges.
+    #[arg(long)]
+    pub transport: Option<String>,
+    /// The domain of all clients, of who is only addressed, and of the first target.
     #[arg(long)]
     pub domain: Option<String>,
     /// The password of all clients; %d is the user's number.
@@ -116,8 +119,17 @@ impl Overrides {
             let tls = tls.ok_or_else(|| format!("--tls {word}: one of none, starttls, direct"))?;
             it.targets.iter_mut().for_each(|target| target.tls = tls);
         }
+        if let Some(word) = &self.transport {
+            let found = TRANSPORTS.iter().find(|it| it.0 == word).map(|it| it.1);
+            let transport =
+                found.ok_or_else(|| format!("--transport {word}: one of tcp, tls, udp"))?;
+            it.populations.iter_mut().for_each(|people| people.transport = transport);
+        }
         if let Some(domain) = &self.domain {
-            for people in it.populations.iter_mut().filter(|p| p.side == Side::Client) {
+            for people in it.populations.iter_mut() {
+                if !matches!(people.side, Side::Client | Side::Addressed) {
+                    continue;
+                }
                 let local = people.address.split('@').next().unwrap_or_default().to_owned();
                 people.address = format!("{local}@{domain}");
             }

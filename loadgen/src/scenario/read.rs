@@ -1,7 +1,7 @@
 //! The TOML form of a scenario, checked: every name that is used exists, every value has its unit.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tandem::config::{Finding, Findings};
 use toml::Spanned;
@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::section::{Section, Span, did_you_mean, listed, printable};
 use super::{thresholds, units};
+use crate::flows;
 use crate::scenario::model::{
     Flow, Kind, Phase, Population, Run, Sasl, Scenario, Side, Size, Stage, Target, Tls, Transport,
 };
@@ -20,8 +21,12 @@ const SIZE_MOST: u64 = 1 << 20;
 
 pub(super) const TLS: [(&str, Tls); 3] =
     [("none", Tls::None), ("starttls", Tls::StartTls), ("direct", Tls::Direct)];
-const SIDES: [(&str, Side); 3] =
-    [("client", Side::Client), ("peer", Side::Peer), ("edge", Side::Edge)];
+const SIDES: [(&str, Side); 4] = [
+    ("client", Side::Client),
+    ("peer", Side::Peer),
+    ("edge", Side::Edge),
+    ("addressed", Side::Addressed),
+];
 const SASL: [(&str, Option<Sasl>); 5] = [
     ("auto", None),
     ("scram-sha-256", Some(Sasl::ScramSha256)),
@@ -29,9 +34,9 @@ const SASL: [(&str, Option<Sasl>); 5] = [
     ("plain", Some(Sasl::Plain)),
     ("anonymous", Some(Sasl::Anonymous)),
 ];
-const TRANSPORTS: [(&str, Transport); 3] =
+pub(super) const TRANSPORTS: [(&str, Transport); 3] =
     [("tcp", Transport::Tcp), ("tls", Transport::Tls), ("udp", Transport::Udp)];
-const KINDS: [(&str, Kind); 8] = [
+const KINDS: [(&str, Kind); 9] = [
     ("message", Kind::Message),
     ("presence", Kind::Presence),
     ("login", Kind::Login),
@@ -40,6 +45,7 @@ const KINDS: [(&str, Kind); 8] = [
     ("reconnect", Kind::Reconnect),
     ("subscribe", Kind::Subscribe),
     ("session", Kind::Session),
+    ("options", Kind::Options),
 ];
 const PHASES: [(&str, Phase); 6] = [
     ("warmup", Phase::Warmup),
@@ -109,6 +115,7 @@ fn tables<'i>(
 struct Names {
     targets: Vec<String>,
     populations: Vec<String>,
+    sides: Vec<Side>,
 }
 
 fn whole(table: DeTable<'_>, found: &mut Findings) -> Scenario {
@@ -130,12 +137,14 @@ fn whole(table: DeTable<'_>, found: &mut Findings) -> Scenario {
     let mut names = Names {
         targets: it.targets.iter().map(|it| it.name.clone()).collect(),
         populations: Vec::new(),
+        sides: Vec::new(),
     };
     for (table, span) in tables("population", population, found) {
         let section = Section::new("[population]", span, table, found);
         it.populations.extend(read_population(section, &names));
     }
     names.populations = it.populations.iter().map(|it| it.name.clone()).collect();
+    names.sides = it.populations.iter().map(|it| it.side).collect();
     for (table, span) in tables("flow", flow, found) {
         it.flows.push(read_flow(Section::new("[[flow]]", span, table, found), &names));
     }
@@ -260,6 +269,8 @@ fn read_population(mut section: Section<'_, '_>, names: &Names) -> Vec<Populatio
         listen: socket(&mut section, "listen"),
         listen_dns: socket(&mut section, "listen_dns"),
         dialback: section.boolean("dialback").unwrap_or(false),
+        pager: section.boolean("pager").unwrap_or(false),
+        template: template(&mut section),
         certificates: section.text("certificates").map(|it| it.0.into()),
         transport: section.choice("transport", &TRANSPORTS).unwrap_or_default(),
         connect_per_s: section
@@ -309,6 +320,17 @@ fn check_address(
             "let their number stand in it: \"u%d@d%03d.load.example\"",
         );
     }
+}
+
+/// A file with a MESSAGE that can be sent.
+fn template(section: &mut Section<'_, '_>) -> Option<PathBuf> {
+    let (path, span) = section.text("template")?;
+    let judged = std::fs::read_to_string(&path).map_err(|e| e.to_string());
+    if let Err(reason) = judged.and_then(|text| flows::judge_template(&text)) {
+        let what = format!("\"{}\" is no template: {}", printable(&path), printable(&reason));
+        section.wrong(span, what, "", "a MESSAGE with fields such as {from}, {to}, {call}, {text}");
+    }
+    Some(path.into())
 }
 
 /// `127.0.0.0/24` or a list of addresses.
@@ -370,6 +392,7 @@ fn read_flow(mut section: Section<'_, '_>, names: &Names) -> Flow {
     let from = from.unwrap_or_else(first);
     let to = reference(&mut section, "to", &names.populations, "population");
     let to = to.unwrap_or_else(|| from.clone());
+    check_side(&mut section, kind, &from, names);
     let name = section.text("name").map(|it| it.0);
     let flow = Flow {
         name: name.unwrap_or_else(|| {
@@ -393,6 +416,25 @@ fn read_flow(mut section: Section<'_, '_>, names: &Names) -> Flow {
     };
     section.finish();
     flow
+}
+
+/// Who can do what.
+fn check_side(section: &mut Section<'_, '_>, kind: Kind, from: &str, names: &Names) {
+    let at = names.populations.iter().position(|it| it == from);
+    let Some(&side) = at.and_then(|at| names.sides.get(at)) else { return };
+    let word = |side| SIDES.iter().find(|it| it.1 == side).map_or("", |it| it.0);
+    let wants = match kind {
+        Kind::Subscribe | Kind::Session | Kind::Options => Side::Edge,
+        Kind::Login | Kind::Roster | Kind::Reconnect => Side::Client,
+        Kind::Message | Kind::Presence | Kind::Idle if side == Side::Addressed => Side::Client,
+        Kind::Message | Kind::Presence | Kind::Idle => side,
+    };
+    if side != wants {
+        let (kind, side, wants) = (kind_word(kind), word(side), word(wants));
+        let what = format!("\"{from}\" has side = \"{side}\" and can not do kind = \"{kind}\"");
+        let mend = format!("let `from` name a population with side = \"{wants}\"");
+        section.wrong(section.span.clone(), what, "", &mend);
+    }
 }
 
 /// One size, or `{ p50 = 180, p99 = 1200, max = 8000 }`.

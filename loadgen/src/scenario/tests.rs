@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::scenario::model::{Phase, Side, Size, Than};
+use crate::scenario::model::{Phase, Side, Size, Than, Transport};
 
 const SPEC: &str = r#"
 name = "im-s2s"
@@ -117,4 +117,36 @@ fn the_command_line_changes_values() {
     assert_eq!(it.targets[0].domain, "other.example");
     let far = Overrides { target: vec!["192.0.2.1:5222".to_owned()], ..Overrides::default() };
     assert!(far.apply(&mut it).unwrap_err().contains("--i-own-this-target"));
+}
+
+#[test]
+fn edges_have_their_own_words() {
+    let it = load("im-gateway").unwrap().scenario;
+    let edge = it.populations.iter().find(|p| p.side == Side::Edge).unwrap();
+    assert!(!edge.pager && edge.listen.is_some());
+    let text = built_in::find("sip-options").unwrap().text;
+    let wrong = text
+        .replace("from = \"edge\"", "from = \"known\"")
+        .replace("transport = \"udp\"", "transport = \"udpp\"\ntemplate = \"/nowhere\"\npager = 1");
+    let found = parse(Path::new("my.toml"), &wrong).unwrap_err();
+    let text = found.render(false);
+    for wanted in [
+        "did you mean \"udp\"?",
+        "\"/nowhere\" is no template",
+        "`pager`",
+        "\"known\" has side = \"addressed\" and can not do kind = \"options\"",
+    ] {
+        assert!(text.contains(wanted), "{wanted} not in\n{text}");
+    }
+    assert_eq!(found.errors(), 4, "{text}");
+    let mut it = load("sip-options").unwrap().scenario;
+    let line = Overrides {
+        transport: Some("tls".to_owned()),
+        domain: Some("other.example".to_owned()),
+        ..Overrides::default()
+    };
+    line.apply(&mut it).unwrap();
+    let known = it.populations.iter().find(|p| p.side == Side::Addressed).unwrap();
+    assert_eq!(known.address, "user%05d@other.example");
+    assert!(it.populations.iter().all(|p| p.transport == Transport::Tls));
 }

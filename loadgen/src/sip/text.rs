@@ -3,6 +3,22 @@
 use memchr::memchr;
 use memchr::memmem::Finder;
 
+/// Octets of a body above which the far end talks nonsense.
+const LENGTH_MAX: usize = 1 << 20;
+
+/// Names in short.
+const SHORT: [(&[u8], &str); 9] = [
+    (b"c", "Content-Type"),
+    (b"f", "From"),
+    (b"i", "Call-ID"),
+    (b"l", "Content-Length"),
+    (b"m", "Contact"),
+    (b"o", "Event"),
+    (b"t", "To"),
+    (b"u", "Allow-Events"),
+    (b"v", "Via"),
+];
+
 /// The prepared searches.
 pub struct Reader {
     end: Finder<'static>,
@@ -40,18 +56,34 @@ impl Reader {
         let rest = bytes.get(blank..).unwrap_or_default();
         let Some(end) = self.end.find(rest) else { return Ok(None) };
         let head = rest.get(..end + 4).unwrap_or_default();
-        let length = self.value(head, &self.length).and_then(number);
+        let length = self.value(head, &self.length).and_then(number).filter(|it| *it <= LENGTH_MAX);
         let length = length.ok_or_else(|| format!("no length: {}", shown(head)))?;
         let Some(body) = rest.get(end + 4..end + 4 + length) else { return Ok(None) };
-        let status = match head.strip_prefix(b"SIP/2.0 ") {
-            Some(line) => line.get(..3).and_then(number).unwrap_or(999) as u16,
-            None => 0,
+        Ok(Some((Frame { head, body, status: status(head) }, blank + end + 4 + length)))
+    }
+
+    /// The message in a datagram, whose end is its own where it tells no length (RFC 3261, 18.3).
+    pub fn datagram<'a>(&self, bytes: &'a [u8]) -> Result<Option<Frame<'a>>, String> {
+        let blank = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        let rest = bytes.get(blank..).unwrap_or_default();
+        let Some(end) = self.end.find(rest) else { return Ok(None) };
+        let (head, rest) = rest.split_at(end + 4);
+        let body = match self.value(head, &self.length) {
+            None => Some(rest),
+            Some(length) => number(length).and_then(|length| rest.get(..length)),
         };
-        Ok(Some((Frame { head, body, status }, blank + end + 4 + length)))
+        let body = body.ok_or_else(|| format!("cut off: {}", shown(head)))?;
+        Ok(Some(Frame { head, body, status: status(head) }))
     }
 
     fn value<'a>(&self, head: &'a [u8], name: &Finder<'_>) -> Option<&'a [u8]> {
-        let at = name.find(head)? + name.needle().len();
+        let Some(at) = name.find(head) else {
+            // Written in another way, or in short.
+            let name = name.needle().trim_ascii();
+            let name = std::str::from_utf8(name.strip_suffix(b":").unwrap_or(name)).ok()?;
+            return lines(head).find_map(|line| of(line, name));
+        };
+        let at = at + name.needle().len();
         let rest = head.get(at..)?;
         Some(rest.get(..memchr(b'\r', rest)?)?.trim_ascii())
     }
@@ -83,11 +115,7 @@ impl<'a> Frame<'a> {
 
     /// All values of a header, one a line.
     pub fn headers(&self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        lines(self.head).filter_map(move |line| {
-            let (own, value) = line.split_at_checked(name.len())?;
-            let value = value.strip_prefix(b":")?;
-            own.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
-        })
+        lines(self.head).filter_map(move |line| of(line, name))
     }
 
     /// The first value of a header as text, or nothing.
@@ -113,16 +141,17 @@ impl<'a> Frame<'a> {
         out.extend_from_slice(status.as_bytes());
         out.extend_from_slice(b"\r\n");
         for line in lines(self.head) {
-            let echoed = match line.first() {
-                Some(b'V') => line.starts_with(b"Via:"),
-                Some(b'F') => line.starts_with(b"From:"),
-                Some(b'C') => line.starts_with(b"Call-ID:") || line.starts_with(b"CSeq:"),
-                Some(b'T') => line.starts_with(b"To:"),
-                _ => false,
+            let is_to = of(line, "To").is_some();
+            let echoed = match line.first().map(u8::to_ascii_lowercase) {
+                Some(b'v') => of(line, "Via").is_some(),
+                Some(b'f') => of(line, "From").is_some(),
+                Some(b'i') => of(line, "Call-ID").is_some(),
+                Some(b'c') => of(line, "Call-ID").or_else(|| of(line, "CSeq")).is_some(),
+                _ => is_to,
             };
             if echoed {
                 out.extend_from_slice(line);
-                if line.starts_with(b"To:") && memchr::memmem::find(line, b";tag=").is_none() {
+                if is_to && memchr::memmem::find(line, b";tag=").is_none() {
                     out.extend_from_slice(b";tag=");
                     out.extend_from_slice(tag.as_bytes());
                 }
@@ -143,6 +172,27 @@ pub fn request(method: &str, uri: &str, head: &str, body: &str) -> String {
 pub fn uri_in(value: &str) -> &str {
     let Some((_, rest)) = value.split_once('<') else { return value };
     rest.split_once('>').map_or(rest, |it| it.0)
+}
+
+/// The value of a header line, if it has that name or its short form (RFC 3261, 7.3.3).
+fn of<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let (own, value) = line.split_at_checked(memchr(b':', line)?)?;
+    let own = own.trim_ascii();
+    let short = match own {
+        [_] => SHORT.iter().find(|it| own.eq_ignore_ascii_case(it.0)).map(|it| it.1),
+        _ => None,
+    };
+    let same = own.eq_ignore_ascii_case(name.as_bytes())
+        || short.is_some_and(|it| it.eq_ignore_ascii_case(name));
+    same.then(|| value.get(1..).unwrap_or_default().trim_ascii())
+}
+
+/// Of a start line; 0: a request.
+fn status(head: &[u8]) -> u16 {
+    match head.strip_prefix(b"SIP/2.0 ") {
+        Some(line) => line.get(..3).and_then(number).unwrap_or(999) as u16,
+        None => 0,
+    }
 }
 
 fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -196,6 +246,23 @@ mod tests {
         let out = String::from_utf8(out).unwrap();
         assert!(out.contains("To: \"w\"<sip:w@e;x=1>;tag=t\r\nCall-ID: c1\r\n"), "{out}");
         assert!(out.ends_with("Expires: 1\r\nContent-Length: 0\r\n\r\n") && !out.contains("Route"));
+    }
+
+    #[test]
+    fn names_may_be_short_or_small_and_a_datagram_ends_by_itself() {
+        let reader = Reader::default();
+        let text = b"MESSAGE sip:a SIP/2.0\r\nv: SIP/2.0/UDP x;branch=z\r\nf: <sip:b>;tag=1\r\n\
+            t: <sip:a>\r\ni: c9\r\ncseq : 4 MESSAGE\r\nl: 2\r\n\r\nhi";
+        let (frame, length) = reader.cut(text).unwrap().unwrap();
+        assert_eq!((length, frame.body, reader.cseq(&frame).0), (text.len(), &b"hi"[..], 4));
+        assert_eq!((reader.call(&frame), frame.tag("From")), (&b"c9"[..], "1"));
+        let mut out = Vec::new();
+        frame.answer("200 OK", "t", "", &mut out);
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("t: <sip:a>;tag=t\r\ni: c9\r\ncseq : 4"), "{out}");
+        let free = b"MESSAGE sip:a SIP/2.0\r\nVia: x\r\n\r\nhi";
+        assert_eq!(reader.datagram(free).unwrap().unwrap().body, b"hi");
+        assert!(reader.datagram(b"MESSAGE sip:a SIP/2.0\r\nl: 3\r\n\r\nhi").is_err());
     }
 
     #[test]
