@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tandem_loadgen::engine::{self, raw::Raw};
-use tandem_loadgen::ledger::Counts;
+use tandem_loadgen::ledger::{Counts, StepAccount};
 use tandem_loadgen::played::certificates::Authority;
 use tandem_loadgen::scenario::model::Scenario;
 use tandem_loadgen::scenario::parse;
@@ -53,14 +53,20 @@ fn two_edges(number: u8, transport: &str, kind: &str, more: &str) -> Scenario {
     ))
 }
 
+/// How often each step went well, and what failed.
+fn steps(raw: &Raw) -> String {
+    let line = |(name, it): (&&str, &StepAccount)| format!("{name} {} {:?}; ", it.ok, it.failed);
+    raw.total.steps.iter().map(line).collect()
+}
+
 /// What was sent came, once and in order.
 fn all_came(raw: &Raw, log: &str) {
     for flow in &raw.total.flows {
         let it = &flow.counts;
         let odd = (it.duplicated, it.reordered, it.corrupt, it.dropped, it.bounced.len());
-        let steps = &raw.total.steps;
-        assert_eq!(odd, (0, 0, 0, 0, 0), "{it:?} {steps:?}\n{log}");
-        assert!(it.due > 0 && it.delivered + it.superseded == it.due, "{it:?} {steps:?}\n{log}");
+        let steps = steps(raw);
+        assert_eq!(odd, (0, 0, 0, 0, 0), "{it:?} {steps}\n{log}");
+        assert!(it.due > 0 && it.delivered + it.superseded == it.due, "{it:?} {steps}\n{log}");
     }
 }
 
@@ -239,7 +245,7 @@ fn sessions_and_watchers_of_clients_come_to_their_ends() {
         [[flow]]\nkind = \"subscribe\"\nfrom = \"e\"\nto = \"c\"\nwatchers = 2\n";
     let raw = server.run("tcp", false, flows);
     all_came(&raw, &server.log());
-    assert!(raw.total.steps["refresh"].ok > 0, "{:?}", raw.total.steps);
+    assert!(raw.total.steps["refresh"].ok > 0, "{}", steps(&raw));
 }
 
 #[test]
@@ -296,7 +302,7 @@ fn servers_that_refuse_stall_close_or_talk_nonsense_are_counted() {
         }
     });
     let it = &raw.total.flows[0].counts;
-    assert!(it.bounced.get("603").is_some_and(|n| *n > 0), "{it:?} {:?}", raw.total.steps);
+    assert!(it.bounced.get("603").is_some_and(|n| *n > 0), "{it:?} {}", steps(&raw));
 
     let raw = against(42, |mut stream| drop(stream.read_to_end(&mut Vec::new())));
     let it = &raw.total.flows[0].counts;
@@ -313,7 +319,7 @@ fn servers_that_refuse_stall_close_or_talk_nonsense_are_counted() {
 
     let raw = against(44, |mut stream| drop(stream.read(&mut [0; 10])));
     let it = &raw.total.flows[0].counts;
-    assert!(it.bounced["503"] > 0 && it.open() == 0, "{it:?} {:?}", raw.total.steps);
+    assert!(it.bounced["503"] > 0 && it.open() == 0, "{it:?} {}", steps(&raw));
 }
 
 #[test]

@@ -201,7 +201,8 @@ impl Coordinator {
         }
         let ended_ns = self.shared.end_ns.load(Ordering::Relaxed);
         let patience_ns = self.world.scenario.run.drain_ns;
-        while self.shared.in_flight() > 0
+        // A thread that was held up has still to send what was wanted before the end.
+        while (self.shared.through_ns() < ended_ns || self.shared.in_flight() > 0)
             && self.now_ns() < ended_ns.saturating_add(patience_ns)
             && (interrupted || !sys::interrupted())
         {

@@ -31,7 +31,7 @@ const SPIN_NS: u64 = 50_000;
 /// How long a thread sleeps at most, so that it sees what the others say.
 const LOOK_NS: u64 = 10_000_000;
 /// After its goodbye a thread waits so long for the far ends'.
-const GOODBYE_NS: u64 = 1_000_000_000;
+const GOODBYE_NS: u64 = 5_000_000_000;
 /// Spare buffers that are kept, and the size above which one is not.
 const SPARES: usize = 4_096;
 const SPARE_OCTETS: usize = 64 << 10;
@@ -471,6 +471,9 @@ impl Engine for Worker {
         mine.owed.store(self.ledger.owed, Ordering::Relaxed);
         mine.settled.store(self.ledger.settled, Ordering::Relaxed);
         mine.ready.store(self.ready, Ordering::Relaxed);
+        let unsent_ns =
+            self.traffic.next_ns().map_or(u64::MAX, |at| at.saturating_add(self.start_ns()));
+        mine.through_ns.store(began_ns.min(unsent_ns), Ordering::Release);
         self.tell_stood();
         let done = self.is_through();
         if done {

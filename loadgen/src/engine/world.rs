@@ -192,6 +192,8 @@ pub(super) struct Numbers {
     pub(super) owed: AtomicU64,
     pub(super) settled: AtomicU64,
     pub(super) ready: AtomicU64,
+    /// What was to be sent before this time is sent.
+    pub(super) through_ns: AtomicU64,
 }
 
 /// What changes while a run goes on.
@@ -248,6 +250,11 @@ impl Shared {
         // The later look first: what is settled was owed before.
         let settled = sum(|n| &n.settled);
         sum(|n| &n.owed).saturating_sub(settled)
+    }
+
+    /// Up to when every thread has sent what it was to send.
+    pub(super) fn through_ns(&self) -> u64 {
+        self.numbers.iter().map(|n| n.through_ns.load(Ordering::Acquire)).min().unwrap_or(u64::MAX)
     }
 
     pub(super) fn ready(&self) -> u64 {

@@ -6,7 +6,7 @@
 //! `sip_notify.rs`. Does **not** challenge or authenticate (RFC 3261, 22).
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -245,9 +245,7 @@ fn identities(population: &Population, users: &[Arc<str>]) -> Result<Identities,
 
 /// A number that another run has not: a server remembers Call-IDs and branches for a while.
 fn lot() -> u32 {
-    let mut sum = RandomState::new().build_hasher();
-    std::process::id().hash(&mut sum);
-    sum.finish() as u32
+    RandomState::new().hash_one(std::process::id()) as u32
 }
 
 impl Cast for Edges {

@@ -105,7 +105,7 @@ impl Line {
 
     /// RFC 3261, 13.2.2.4 and 17.1.1.3.
     fn acknowledge(
-        &mut self,
+        &self,
         dialog: &Dialog,
         of: (u16, u32, u16),
         cseq: u32,
@@ -401,7 +401,7 @@ impl Line {
     }
 
     /// No NOTIFY came for a SUBSCRIBE: what was wanted is lost, and may be wanted again.
-    pub(super) fn unheard(&mut self, flow: u16, index: u32, cseq: u32, desk: &mut Desk<'_>) {
+    pub(super) fn unheard(&self, flow: u16, index: u32, cseq: u32, desk: &mut Desk<'_>) {
         let Some(mut dialog) = self.shared.dialog(flow, index) else { return };
         if dialog.cseq == cseq && dialog.asked.is_some_and(|asked| asked.answered) {
             dialog.asked = None;

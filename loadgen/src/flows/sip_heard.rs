@@ -167,10 +167,9 @@ impl Line {
         dialog.heard = dialog.heard.max(cseq);
         let state = frame.header("Subscription-State");
         if state.starts_with("active") && !std::mem::replace(&mut dialog.active, true) {
-            let less = |it: usize| it.checked_sub(1);
+            // Each dialog is active for the first time once, so this ends at zero.
             if shared.role(flow).watches() {
-                // Nothing is missing any more: that is as well.
-                let _ = shared.missing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+                shared.missing.fetch_sub(1, Ordering::Relaxed);
             }
         }
         if let Some(asked) = &mut dialog.asked {

@@ -379,7 +379,9 @@ impl Party for Line {
 
     fn gone(&mut self, _: bool, desk: &mut Desk<'_>) {
         self.over = true;
-        for (id, p) in std::mem::take(&mut self.pending) {
+        let mut left: Vec<(u64, Pending)> = self.pending.drain().collect();
+        left.sort_unstable_by_key(|it| it.0);
+        for (id, p) in left {
             self.settled(id, &p, 503, None, desk);
         }
     }

@@ -145,7 +145,7 @@ impl Line {
 
     /// A NOTIFY was answered, or never.
     pub(super) fn told(
-        &mut self,
+        &self,
         user: usize,
         call: &str,
         pair: Option<(u16, u32)>,

@@ -39,6 +39,7 @@ pub const ALL: &[BuiltIn] = shipped![
     "sip-watchers",
     "sip-server",
     "sip-options",
+    "sip-proxy",
 ];
 
 /// One by its name.
