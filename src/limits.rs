@@ -314,6 +314,13 @@ pub const SIP_WAYS_PER_CONN_MAX: usize = 16;
 pub const SIP_CLEARED_MAX: usize = 1_024;
 /// A peer that was lost in the middle of things is looked for this long, whoever needs it.
 pub const SIP_PROBE_TIME_MAX: Duration = Duration::from_secs(7_200);
+/// Heads of texts that a shard remembers, so that the next of a dialog is not judged again: some 4 KiB
+/// each. An even number.
+pub const SIP_ALIKES_MAX: usize = 4_096;
+/// Octets of one of these.
+pub const SIP_ALIKE_BYTES_MAX: usize = 3_072;
+/// Headers of one of these.
+pub const SIP_ALIKE_LINES_MAX: usize = 64;
 /// Domains whose SRV targets a shard remembers.
 pub const SIP_TARGETS_KEPT_MAX: usize = 4_096;
 /// They are believed at least so long.

@@ -91,13 +91,12 @@ impl StanzaId {
     /// As it is written.
     pub fn text(self) -> String {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = String::with_capacity(33);
-        text.push('s');
-        for octet in self.0.to_be_bytes() {
-            text.push(char::from(DIGITS[usize::from(octet >> 4)]));
-            text.push(char::from(DIGITS[usize::from(octet & 15)]));
+        let mut text = [b's'; 33];
+        let (pairs, _) = text[1..].as_chunks_mut::<2>();
+        for (pair, octet) in pairs.iter_mut().zip(self.0.to_be_bytes()) {
+            *pair = [DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]];
         }
-        text
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     /// Reads what `text` wrote; `None`: something else.

@@ -377,7 +377,13 @@ impl Shard {
 
 /// A stanza written down, for whoever must wait with it on this shard.
 pub(super) fn carried(carry: &Carry<'_>) -> Result<Vec<u8>, Unforwardable> {
-    let mut out = Vec::new();
+    let text = match &carry.text {
+        Text::Original { frame, .. } => frame.len(),
+        Text::Written(text) => text.len(),
+    };
+    // What stands before it, and what an edit may add.
+    let addresses = carry.from.full().len() + carry.to.full().len();
+    let mut out = Vec::with_capacity(text + 2 * addresses + 64);
     put_carry(carry, false, &mut out)?;
     Ok(out)
 }

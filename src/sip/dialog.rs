@@ -269,7 +269,8 @@ impl Dialog {
             self.written = Written(Some(text.into()));
         }
         let shared = self.written.0.as_deref().unwrap_or_default();
-        out.reserve(shared.len() + 256);
+        // Room for a text, too.
+        out.reserve(shared.len() + 1_024);
         out.extend_from_slice(method.as_bytes());
         out.extend_from_slice(shared);
         write::numbered(self.cseq, method, out)

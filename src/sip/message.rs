@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Scratch for the places of headers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Index {
     lines: Vec<Line>,
     /// Of each name, the first and the last line.
@@ -49,20 +49,20 @@ struct Line {
 /// One message: the octets, and where the headers are.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    frame: &'a [u8],
-    head: usize,
+    pub(super) frame: &'a [u8],
+    pub(super) head: usize,
     /// Lines of the head.
-    count: usize,
-    index: &'a Index,
-    start: Start<'a>,
+    pub(super) count: usize,
+    pub(super) index: &'a Index,
+    pub(super) start: Start<'a>,
     /// What was wrong already with the lines.
-    broken: Option<(u16, &'static str)>,
+    pub(super) broken: Option<(u16, &'static str)>,
     /// What was read when it was judged.
-    known: Option<Known<'a>>,
+    pub(super) known: Option<Known<'a>>,
 }
 
 /// The values that nearly every step of a message's way asks for, read once.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Known<'a> {
     pub(super) via: Via<'a>,
     pub(super) from: NameAddr<'a>,

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use crate::sip::{chars, fault::Fault};
+use crate::sip::{chars, fault::Fault, span::Span};
 
 /// An address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,46 @@ impl<'a> Uri<'a> {
     /// The host as an address, if it is one.
     pub fn ip(&self) -> Option<IpAddr> {
         ip(self.host)
+    }
+
+    /// Where its parts lie in the text.
+    pub(super) fn keep(&self, text: &[u8]) -> Option<KeptUri> {
+        Some(KeptUri {
+            scheme: Span::of(self.scheme, text)?,
+            user: Span::of_some(self.user, text)?,
+            host: Span::of(self.host, text)?,
+            port: self.port,
+            params: Span::of(self.params, text)?,
+            headers: Span::of_some(self.headers, text)?,
+            opaque: Span::of(self.opaque, text)?,
+        })
+    }
+}
+
+/// Where the parts of an address lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptUri {
+    scheme: Span,
+    user: Option<Span>,
+    host: Span,
+    port: Option<u16>,
+    params: Span,
+    headers: Option<Span>,
+    opaque: Span,
+}
+
+impl KeptUri {
+    /// The address in another text, where its octets are the same.
+    pub(super) fn cut<'a>(&self, text: &'a [u8]) -> Uri<'a> {
+        Uri {
+            scheme: self.scheme.cut(text),
+            user: self.user.map(|it| it.cut(text)),
+            host: self.host.cut(text),
+            port: self.port,
+            params: self.params.cut(text),
+            headers: self.headers.map(|it| it.cut(text)),
+            opaque: self.opaque.cut(text),
+        }
     }
 }
 

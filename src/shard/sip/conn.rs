@@ -145,6 +145,13 @@ impl Shard {
         }
         while !conn.parked && !conn.is_closing() && conn.moving.is_none() && !self.choked(conn) {
             let rest = bytes.get(at..).unwrap_or_default();
+            if let Some((went, length)) = self.sip_alike(conn, rest) {
+                match went {
+                    Went::On => at += length,
+                    Went::Waits => break,
+                }
+                continue;
+            }
             let Role::Sip(sip) = &mut conn.role else { break };
             match sip.framer.next(rest, &Limits::PEER) {
                 Ok(Next::Incomplete) => break,
@@ -226,14 +233,19 @@ impl Shard {
         }
     }
 
-    /// One message.
-    fn sip_message(&mut self, conn: &mut Conn, frame: &[u8]) -> Went {
-        let now = self.now.moment;
+    /// A message came on a connection.
+    pub(super) fn sip_heard_of(&mut self, conn: &mut Conn) {
         if let Role::Sip(sip) = &mut conn.role {
-            sip.busy = now;
+            sip.busy = self.now.moment;
             sip.spoke = true;
+            sip.framer = Framer::default();
         }
         self.counters.sip.received += 1;
+    }
+
+    /// One message.
+    fn sip_message(&mut self, conn: &mut Conn, frame: &[u8]) -> Went {
+        self.sip_heard_of(conn);
         self.with_index(|shard, index| {
             let Ok(message) = index.read(frame) else {
                 shard.counters.sip.malformed += 1;
@@ -242,18 +254,23 @@ impl Shard {
             if message.is_request() {
                 return shard.sip_request(conn, &message);
             }
-            shard.sip_response(&message);
+            let is_known = matches!(&conn.role, Role::Sip(sip) if sip.peer.is_some());
+            if let Some(message) = shard.sip_response(&message).filter(|_| is_known) {
+                shard.sip_keep_answer(&message);
+            }
             Went::On
         })
     }
 
-    /// A response, on whichever connection.
-    pub(super) fn sip_response(&mut self, response: &Message<'_>) {
+    /// A response, on whichever connection; as it was read, if it is sound.
+    pub(super) fn sip_response<'m>(&mut self, response: &Message<'m>) -> Option<Message<'m>> {
         // RFC 3261, 18.1.2: a malformed one is dropped.
-        if response.check().is_err() {
-            return self.counters.sip.malformed += 1;
-        }
-        self.client_response(response);
+        let Ok(response) = response.checked() else {
+            self.counters.sip.malformed += 1;
+            return None;
+        };
+        self.client_response(&response);
+        Some(response)
     }
 
     /// The boundary is lost: what can be said is said, and the connection ends.

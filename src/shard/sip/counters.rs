@@ -41,6 +41,7 @@ counters! {
     restoring_full: "tandem_sip_restoring_full_total",
     accepted: "tandem_sip_connections_accepted_total",
     acks_lost: "tandem_sip_acks_lost_total",
+    alike: "tandem_sip_texts_judged_before_total",
     amplifying: "tandem_sip_amplifying_total",
     asked: "tandem_sip_requests_sent_total",
     asks_overdue: "tandem_sip_asks_overdue_total",

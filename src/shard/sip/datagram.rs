@@ -47,7 +47,9 @@ impl Shard {
         self.counters.sip.received += 1;
         self.with_index(|shard, index| match index.read(frame) {
             Ok(message) if message.is_request() => shard.datagram_request(place, &message),
-            Ok(message) => shard.sip_response(&message),
+            Ok(message) => {
+                shard.sip_response(&message);
+            }
             Err(_) => shard.counters.sip.malformed += 1,
         });
     }

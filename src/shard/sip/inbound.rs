@@ -14,7 +14,7 @@ use crate::shard::conn::{Conn, Role};
 use crate::shard::kernel::ShardId;
 use crate::shard::sip::Txn;
 use crate::shard::sip::identity::May;
-use crate::shard::sip::server::{Incoming, Known};
+use crate::shard::sip::server::{Incoming, Known, Names};
 use crate::shard::sip::transport::Place;
 use crate::sip::Fault;
 use crate::sip::transaction::Branch;
@@ -65,8 +65,34 @@ impl Shard {
             }
         }
         let Role::Sip(sip) = &conn.role else { return Went::On };
-        let peer = sip.peer.clone().unwrap_or_default();
-        self.sip_permitted(place, &peer, &far, aim, request);
+        let peer = sip.peer.as_deref().unwrap_or_default();
+        self.sip_permitted(place, peer, &far, aim, request);
+        Went::On
+    }
+
+    /// A text that was judged with the one before it (`heads.rs`): what is left is whether the
+    /// connection may say it, and whether it was said before.
+    pub(super) fn sip_judged_before(
+        &mut self,
+        conn: &mut Conn,
+        far: &str,
+        aim: &Aim,
+        request: &Message<'_>,
+    ) -> Went {
+        let place = Place::Conn(conn.id);
+        match self.sip_may(conn, far, Some(&aim.near)) {
+            May::Yes => {}
+            May::Wait => return Went::Waits,
+            May::No(fault) => {
+                self.refuse_here(place, request, &fault);
+                return Went::On;
+            }
+        }
+        let Role::Sip(sip) = &conn.role else { return Went::On };
+        let peer = sip.peer.as_deref().unwrap_or_default();
+        if let Some(names) = self.sip_names(place, peer, request) {
+            self.sip_begins(place, peer, far, aim, names, request);
+        }
         Went::On
     }
 
@@ -113,15 +139,7 @@ impl Shard {
             let status = if found { 200 } else { 481 };
             return self.answer_here(place, request, status);
         }
-        let names = match self.server_known(peer, request) {
-            Known::Absorbed => return,
-            Known::Unnamed => return self.counters.sip.malformed += 1,
-            Known::Merged => {
-                self.counters.sip.merged += 1;
-                return self.refuse_here(place, request, &Fault::saying(482, "Merged Request"));
-            }
-            Known::New(names) => names,
-        };
+        let Some(names) = self.sip_names(place, peer, request) else { return };
         let aim = match aim.and_then(|aim| self.sip_admitted(request).map(|()| aim)) {
             Ok(aim) => aim,
             Err(fault) => return self.refuse_here(place, request, &fault),
@@ -133,6 +151,36 @@ impl Shard {
             self.counters.sip.user_unknown += 1;
             return self.refuse_here(place, request, &Fault::new(404));
         }
+        if matches!(place, Place::Conn(_)) && aim.user {
+            self.sip_keep_text(far, &aim, request);
+        }
+        self.sip_begins(place, peer, far, &aim, names, request);
+    }
+
+    /// What a request's transaction is to be named; `None`: there is nothing more to be done.
+    fn sip_names(&mut self, place: Place, peer: &str, request: &Message<'_>) -> Option<Names> {
+        match self.server_known(peer, request) {
+            Known::New(names) => return Some(names),
+            Known::Absorbed => {}
+            Known::Unnamed => self.counters.sip.malformed += 1,
+            Known::Merged => {
+                self.counters.sip.merged += 1;
+                self.refuse_here(place, request, &Fault::saying(482, "Merged Request"));
+            }
+        }
+        None
+    }
+
+    /// It gets a transaction and goes on.
+    fn sip_begins(
+        &mut self,
+        place: Place,
+        peer: &str,
+        far: &str,
+        aim: &Aim,
+        names: Names,
+        request: &Message<'_>,
+    ) {
         let it = Incoming { place, peer, far, near: &aim.near, home: aim.home };
         let Some(txn) = self.server_begin(&it, names, request) else {
             self.counters.sip.overload += 1;

@@ -3,6 +3,7 @@
 //! RFC 3261, 18.1.1; RFC 3581; RFC 5923. Does **not** know what goes over it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::SIP_PACE_BURST_SHARE;
@@ -16,7 +17,7 @@ pub(super) struct Line {
     pub(super) place: Place,
     pub(super) address: SocketAddr,
     pub(super) carrier: Carrier,
-    pub(super) sent_by: Box<str>,
+    pub(super) sent_by: Arc<str>,
     /// We opened it and both sides proved themselves: RFC 5923, 5.
     pub(super) alias: bool,
     pub(super) resting_until: Moment,

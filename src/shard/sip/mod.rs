@@ -15,6 +15,7 @@ mod client;
 mod conn;
 mod counters;
 mod datagram;
+mod heads;
 mod identity;
 mod inbound;
 mod line;

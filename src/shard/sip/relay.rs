@@ -291,6 +291,21 @@ impl Shard {
         });
     }
 
+    /// Whether the answer to a request that is in a dialog can be made from what its transaction has.
+    pub(in crate::shard) fn sip_has_answer(&self, txn: Txn, request: &Message<'_>) -> bool {
+        txn.shard == self.id && txn.key != 0 && request.to().is_ok_and(|it| it.tag().is_some())
+    }
+
+    /// 200 to a request of which [`Self::sip_has_answer`] was true.
+    pub(in crate::shard) fn sip_ok(&mut self, txn: Txn) {
+        self.server_ok(txn.key);
+    }
+
+    /// What there is of the answer to such a request, as a 100.
+    pub(in crate::shard) fn sip_trying(&self, txn: Txn) -> Vec<u8> {
+        self.server_trying(txn.key)
+    }
+
     /// Refuses a request, with the headers that the fault has.
     pub(in crate::shard) fn sip_refuse(&mut self, txn: Txn, request: &Message<'_>, fault: &Fault) {
         if txn.key == 0 {

@@ -27,10 +27,8 @@ pub(super) struct ServerTxn {
     merge: Option<ServerKey>,
     /// The user's home.
     home: ShardId,
-    /// The peer it came from, the domain of its From, and the domain of ours it is for.
-    peer: Box<str>,
-    far: Box<str>,
-    near: Box<str>,
+    /// The peer it came from, the domain of its From, and the domain of ours it is for, a line each.
+    parties: Box<str>,
     /// A 100 of our own, from which any answer of ours can be made.
     trying: Vec<u8>,
     /// What was sent last.
@@ -149,7 +147,8 @@ impl Shard {
         }
         let is_invite = matches!(request.method(), Method::Invite);
         let Step { next, actions } = Machine::server(is_invite);
-        let mut trying = Vec::new();
+        let head = request.frame().len() - request.body().len();
+        let mut trying = Vec::with_capacity((head + 32).min(TRYING_BYTES));
         write::response(request, 100, "Trying", None, &mut trying).end();
         let key = self.transport.servers.insert(ServerTxn {
             machine: next,
@@ -157,9 +156,7 @@ impl Shard {
             name: ServerKey::clone(&name),
             merge: merge.as_ref().map(ServerKey::clone),
             home: it.home,
-            peer: it.peer.into(),
-            far: it.far.into(),
-            near: it.near.into(),
+            parties: [it.peer, "\n", it.far, "\n", it.near].concat().into(),
             trying,
             last: Vec::new(),
             again: Moment::NEVER,
@@ -194,6 +191,24 @@ impl Shard {
             return;
         }
         self.server_step(key, Input::of_status(status), Some(text));
+    }
+
+    /// 200 to a request with a To-tag, which says nothing but what every answer says.
+    pub(super) fn server_ok(&mut self, key: u64) {
+        const OK: &[u8] = b"SIP/2.0 200 OK";
+        let key = Key::from_u64(key);
+        let Some(txn) = self.transport.servers.get(key) else {
+            self.counters.sip.replies_late += u64::from(key.generation != 0);
+            return;
+        };
+        let end = memchr::memchr(b'\r', &txn.trying).unwrap_or_default();
+        let text = [OK, txn.trying.get(end..).unwrap_or_default()].concat();
+        self.server_step(key, Input::Success, Some(&text));
+    }
+
+    /// What all answers to a request share, as a 100; empty if it has had its answer.
+    pub(super) fn server_trying(&self, key: u64) -> Vec<u8> {
+        self.transport.servers.get(Key::from_u64(key)).map_or_else(Vec::new, |it| it.trying.clone())
     }
 
     /// A CANCEL came (RFC 3261, 9.2): true if there is something to cancel.
@@ -261,7 +276,7 @@ impl Shard {
                 }
                 // The ACK of a 2xx, which is the user's.
                 Action::Pass => {
-                    let (home, far) = (txn.home, txn.far.clone());
+                    let (home, [_, far, _]) = (txn.home, txn.parties().map(Box::<str>::from));
                     if let Some(frame) = text {
                         self.hand_home_unread(home, &far, frame);
                     }
@@ -291,7 +306,7 @@ impl Shard {
             return;
         }
         let Some(txn) = self.transport.servers.get(key) else { return };
-        let (near, peer) = (txn.near.clone(), txn.peer.clone());
+        let [peer, _, near] = txn.parties().map(Box::<str>::from);
         self.way_respond(&near, &peer, text);
     }
 
@@ -336,6 +351,17 @@ impl Shard {
         }
     }
 }
+
+impl ServerTxn {
+    /// The peer, the far domain, the near one.
+    fn parties(&self) -> [&str; 3] {
+        let mut lines = self.parties.split('\n');
+        [(); 3].map(|()| lines.next().unwrap_or_default())
+    }
+}
+
+/// Most answers are no longer.
+const TRYING_BYTES: usize = 1_024;
 
 /// The status of a response as it is written.
 pub(super) fn status_of(text: &[u8]) -> Option<u16> {

@@ -15,6 +15,7 @@ use crate::limits::{
 use crate::shard::kernel::ConnId;
 use crate::shard::settings::ListenerId;
 use crate::shard::sip::client::ClientTxn;
+use crate::shard::sip::heads::Heads;
 use crate::shard::sip::relay::{Asked, Told};
 use crate::shard::sip::server::ServerTxn;
 use crate::shard::sip::way::Way;
@@ -64,6 +65,8 @@ pub(crate) struct SipTransport {
     pub(super) srv_targets: Map<Box<str>, SrvTargets>,
     /// The first way of each connection that carries requests.
     pub(super) conn_ways: Map<ConnId, Key>,
+    /// Heads of texts that were judged.
+    pub(super) heads: Heads,
     /// For the message at hand.
     index: Index,
     /// What askers heard.
@@ -81,9 +84,10 @@ pub(super) struct SrvTargets {
 impl SipTransport {
     /// `seed` draws the order of the tables.
     pub(crate) fn new(mut seed: impl FnMut() -> u64) -> Self {
+        let first = seed();
         Self {
             servers: Slab::new(SIP_SERVERS_MAX),
-            server_keys: Map::seeded(seed()),
+            server_keys: Map::seeded(first),
             merge_keys: Map::seeded(seed()),
             clients: Slab::new(SIP_CLIENTS_MAX),
             client_asks: Map::seeded(seed()),
@@ -95,6 +99,7 @@ impl SipTransport {
             told: VecDeque::with_capacity(0),
             srv_targets: Map::seeded(seed()),
             conn_ways: Map::seeded(seed()),
+            heads: Heads::new(first),
             index: Index::default(),
             #[cfg(test)]
             heard: Vec::new(),

@@ -208,8 +208,9 @@ impl Shard {
     pub(super) fn paid(&mut self, id: ConnId) {
         let now = self.now.moment;
         let Some(key) = self.transport.conn_ways.get(&id).copied() else { return };
-        let Some(far) = self.transport.ways.get(key).map(|it| it.far.clone()) else { return };
-        let rate = self.rate_of(&far);
+        let Some(rate) = self.transport.ways.get(key).map(|it| self.rate_of(&it.far)) else {
+            return;
+        };
         if let Some(way) = self.transport.ways.get_mut(key) {
             way.pace.pay(rate, now);
         }
@@ -365,8 +366,9 @@ impl Shard {
     /// Sets when to look after a way; it keeps one token in the wheel.
     pub(super) fn watch_sip_way(&mut self, key: Key) {
         let now = self.now.moment;
-        let Some(far) = self.transport.ways.get(key).map(|it| it.far.clone()) else { return };
-        let rate = self.rate_of(&far);
+        let Some(rate) = self.transport.ways.get(key).map(|it| self.rate_of(&it.far)) else {
+            return;
+        };
         let Some(way) = self.transport.ways.get_mut(key) else { return };
         let idle = way.used + WAY_IDLE_MAX;
         let mut deadline = way.stage_deadline.min(idle.max(now + LOOK_AGAIN));

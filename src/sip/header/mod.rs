@@ -10,11 +10,13 @@ mod via;
 use std::borrow::Cow;
 
 pub use media::{Event, MediaType, State, SubscriptionState};
+pub(super) use via::KeptVia;
 pub use via::Via;
 
 use crate::sip::{
     chars,
     fault::Fault,
+    span::Span,
     uri::{self, Uri},
 };
 
@@ -97,6 +99,43 @@ impl<'a> NameAddr<'a> {
     /// The whole value as it came, parameters behind the bracket included.
     pub fn value(&self) -> &'a [u8] {
         self.value
+    }
+
+    /// Where its parts lie in the text.
+    pub(super) fn keep(&self, text: &[u8]) -> Option<KeptAddr> {
+        Some(KeptAddr {
+            display: Span::of(self.display, text)?,
+            uri: Span::of(self.uri, text)?,
+            params: Span::of(self.params.0, text)?,
+            value: Span::of(self.value, text)?,
+            tag: match self.tag {
+                Some(tag) => Some(Span::of_some(tag, text)?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// Where the parts of a name and an address lie.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptAddr {
+    display: Span,
+    uri: Span,
+    params: Span,
+    value: Span,
+    tag: Option<Option<Span>>,
+}
+
+impl KeptAddr {
+    /// The same in another text, where its octets are the same.
+    pub(super) fn cut<'a>(&self, text: &'a [u8]) -> NameAddr<'a> {
+        NameAddr {
+            display: self.display.cut(text),
+            uri: self.uri.cut(text),
+            params: Params(self.params.cut(text)),
+            value: self.value.cut(text),
+            tag: self.tag.map(|it| it.map(|it| it.cut(text))),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::Params;
-use crate::sip::{chars, fault::Fault, uri};
+use crate::sip::{chars, fault::Fault, span::Span, uri};
 
 /// The hop a response goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,43 @@ impl<'a> Via<'a> {
     /// The whole value as it came.
     pub fn value(&self) -> &'a [u8] {
         self.value
+    }
+
+    /// Where its parts lie in the text.
+    pub(in crate::sip) fn keep(&self, text: &[u8]) -> Option<KeptVia> {
+        Some(KeptVia {
+            transport: Span::of(self.transport, text)?,
+            host: Span::of(self.host, text)?,
+            port: self.port,
+            params: Span::of(self.params.0, text)?,
+            value: Span::of(self.value, text)?,
+            branch: Span::of_some(self.branch, text)?,
+        })
+    }
+}
+
+/// Where the parts of a hop lie.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::sip) struct KeptVia {
+    transport: Span,
+    host: Span,
+    port: Option<u16>,
+    params: Span,
+    value: Span,
+    branch: Option<Span>,
+}
+
+impl KeptVia {
+    /// The hop in another text, where its octets are the same but for its branch.
+    pub(in crate::sip) fn cut<'a>(&self, text: &'a [u8]) -> Via<'a> {
+        Via {
+            transport: self.transport.cut(text),
+            host: self.host.cut(text),
+            port: self.port,
+            params: Params(self.params.cut(text)),
+            value: self.value.cut(text),
+            branch: self.branch.map(|it| it.cut(text)),
+        }
     }
 }
 

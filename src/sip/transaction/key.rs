@@ -124,17 +124,17 @@ impl Branch {
 
     /// Reads a branch, if it may be one of ours.
     pub fn read(branch: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(branch).ok()?;
-        let hex = text.strip_prefix("z9hG4bK")?.strip_prefix(OURS)?;
+        let hex = branch.strip_prefix(Self::BEGIN).filter(|it| it.len() == 4 + 16 + 16)?;
         let (shard, hex) = hex.split_at_checked(4)?;
         let (key, secret) = hex.split_at_checked(16)?;
-        let number = |text: &str| {
-            let plain = text.len() <= 16 && text.bytes().all(|it| it.is_ascii_hexdigit());
-            plain.then(|| u64::from_str_radix(text, 16).ok()).flatten()
-        };
         let shard = u16::try_from(number(shard)?).ok()?;
         Some(Self { shard, key: number(key)?, secret: number(secret)? })
     }
+}
+
+/// At most 16 hexadecimal digits, and nothing else.
+fn number(hex: &[u8]) -> Option<u64> {
+    hex.iter().try_fold(0, |sum, it| Some(sum << 4 | u64::from(char::from(*it).to_digit(16)?)))
 }
 
 #[cfg(test)]

@@ -28,8 +28,9 @@ use std::time::Duration;
 /// A text that the home was given.
 #[derive(Debug)]
 pub(super) struct Given {
-    /// Who waits, the request and its repeats, and what each is told if all goes well.
-    waiting: Vec<(Txn, Vec<u8>)>,
+    /// Who waits, the request and its repeats, and what each is told if all goes well; `None`: what
+    /// its transaction has, which is on this shard.
+    waiting: Vec<(Txn, Option<Vec<u8>>)>,
     place: Place,
     id: StanzaId,
     far: Box<str>,
@@ -174,7 +175,7 @@ impl Shard {
         said.write(&mut written);
         let origin = self.sip_origin();
         let given = Given {
-            waiting: vec![(txn, self.im_answer(request))],
+            waiting: vec![(txn, self.answer_to_come(txn, request))],
             place,
             id,
             far: contact.domain().into(),
@@ -192,6 +193,11 @@ impl Shard {
             to: user.view(),
             text: Text::Written(&written),
         });
+    }
+
+    /// The 200 that a text has once it is delivered.
+    fn answer_to_come(&mut self, txn: Txn, request: &Message<'_>) -> Option<Vec<u8>> {
+        (!self.sip_has_answer(txn, request)).then(|| self.im_answer(request))
     }
 
     fn unusable_came(&mut self, txn: Txn, request: &Message<'_>, unusable: Unusable) {
@@ -221,7 +227,7 @@ impl Shard {
             Answered::Status(200) => self.im_ok(txn, request),
             Answered::Status(status) => self.im_refuse(txn, request, &Fault::new(status)),
             Answered::Soon(number) => {
-                let answer = self.im_answer(request);
+                let answer = self.answer_to_come(txn, request);
                 if let Some(given) = self.sip.im.given.get_mut(&number)
                     && given.waiting.len() < REPEATS
                 {
@@ -289,10 +295,18 @@ impl Shard {
         };
         self.remember(given.place, Answered::Status(status));
         for (txn, answer) in given.waiting {
-            if status == 200 {
-                self.sip_reply(txn, answer);
-                continue;
-            }
+            let answer = match answer {
+                Some(answer) if status == 200 => {
+                    self.sip_reply(txn, answer);
+                    continue;
+                }
+                None if status == 200 => {
+                    self.sip_ok(txn);
+                    continue;
+                }
+                Some(answer) => answer,
+                None => self.sip_trying(txn),
+            };
             // It has all of the request's that a refusal has.
             self.with_message(&answer, |shard, answer| {
                 shard.im_refuse(txn, &answer, &Fault::new(status));

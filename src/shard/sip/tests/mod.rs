@@ -1,5 +1,6 @@
 //! SIP's transport in conversations: a node or two, partners that the test speaks for.
 
+mod alike;
 mod datagrams;
 mod fake;
 mod files;
