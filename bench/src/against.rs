@@ -43,13 +43,26 @@ struct Play {
     tls: &'static str,
 }
 
+impl Play {
+    fn speaks_sip(&self) -> bool {
+        self.name.starts_with("sip") || self.name == "im-gateway"
+    }
+}
+
 const OF_XMPP: &[Play] = &[
     Play { name: "im-chat", rate: "2000/s", tls: "none" },
     Play { name: "im-chat", rate: "2000/s", tls: "direct" },
     Play { name: "presence-storm", rate: "20/s", tls: "none" },
     Play { name: "login", rate: "40/s", tls: "direct" },
 ];
-const OF_SIP: &[Play] = &[Play { name: "sip-watchers", rate: "500/s", tls: "none" }];
+/// Kamailio's; by TCP, as it is configured for the bars.
+const OF_SIP: &[Play] = &[Play { name: "sip-server", rate: "500/s", tls: "none" }];
+/// Between XMPP and SIP, which is Tandem's alone.
+const OF_BOTH: &[Play] = &[
+    Play { name: "im-gateway", rate: "1000/s", tls: "none" },
+    Play { name: "sip-im", rate: "100/s", tls: "none" },
+    Play { name: "sip-watchers", rate: "200/s", tls: "none" },
+];
 /// As many as the largest of the scenarios needs.
 const USERS: usize = 1100;
 
@@ -62,8 +75,10 @@ impl Against {
             .map_err(|e| format!("{}: {e}", self.results.display()))?;
         let mut failed = Vec::new();
         for &subject in &self.servers {
+            let ours = matches!(subject, Subject::TandemRing | Subject::TandemEpoll);
             let plays = if subject.is_sip() { OF_SIP } else { OF_XMPP };
-            for play in plays.iter().filter(|it| self.wants(it.name)) {
+            let more = if ours { OF_BOTH } else { &[] };
+            for play in plays.iter().chain(more).filter(|it| self.wants(it.name)) {
                 if let Err(fault) = self.play(play, subject, dir.path()) {
                     failed.push(format!("{} {}: {fault}", subject.name(), play.name));
                 }
@@ -86,17 +101,19 @@ impl Against {
         let name = format!("{}-{}-{}", subject.name(), play.name, play.tls);
         let name = name.trim_end_matches("-none");
         let tandem = self.tandem.clone().map_or_else(|| beside("tandem"), Ok)?;
-        let of_sip = Sip { profile: "jabber", rate: 0, back: false, sizes: [0; 4] };
+        let of_sip = Sip { profile: "lync", rate: 0, back: false, sizes: [0; 4] };
         let stage = Stage {
             bar: name.to_owned(),
             users: USERS,
-            sip: subject.is_sip().then_some(of_sip),
+            sip: play.speaks_sip().then_some(of_sip),
             ..Stage::of(dir, tandem)
         };
         let direct = play.tls == "direct";
         let server = servers::start(subject, direct, &stage)?;
         let scenario = dir.join(format!("{}.toml", play.name));
-        servers::write(&scenario, &text(play.name)?)?;
+        let edge = format!("listen = \"{}\"", server.edge);
+        let text = text(play.name)?.replace("listen = \"127.0.0.5:5060\"", &edge);
+        servers::write(&scenario, &text)?;
         let out = self.results.join(name);
         let code = self.load(play, &server, direct, &scenario, &out)?;
         say(&format!("{name:<36} exit {code:<3} {}", line(&out)?))
@@ -112,15 +129,19 @@ impl Against {
         out: &Path,
     ) -> Result<i32, String> {
         let target = match play.name {
-            name if name.starts_with("sip") => server.sip,
+            "sip-server" => server.sip,
             _ if direct => server.tls,
             _ => server.plain,
         };
         let mut command = Command::new("taskset");
         command.args(["-c", "1"]).arg(beside("tandem-loadgen")?).arg("run").arg(scenario);
         command.args(["--target", &target.to_string(), "--rate", play.rate, "--threads", "1"]);
-        if !play.name.starts_with("sip") {
-            command.args(["--domain", DOMAIN, "--tls", play.tls]);
+        command.args(["--domain", DOMAIN, "--tls", play.tls]);
+        if play.speaks_sip() {
+            command.args(["--transport", "tcp"]);
+        }
+        if play.speaks_sip() && play.name != "sip-server" {
+            command.args(["--target", &format!("sip={}", server.sip)]);
         }
         command.args(["--server-pid", &server.pid().to_string()]);
         command.args(["--duration", &format!("{}s", self.seconds)]).arg("--out").arg(out);
