@@ -17,8 +17,8 @@ use crate::servers::{Stage, Subject};
 const CONNECTIONS: [usize; 3] = [100, 1_000, 10_000];
 const WATCHERS: [usize; 4] = [1, 10, 100, 1_000];
 const DOMAINS: [usize; 4] = [10, 100, 1_000, 10_000];
-const FROM_DOMAINS: &str = "domains in";
-const TO_DOMAINS: &str = "domains out";
+const FROM_DOMAINS: &str = "domains-in";
+const TO_DOMAINS: &str = "domains-out";
 /// Who change their presence.
 const PRESENTITIES: usize = 50;
 
@@ -48,7 +48,12 @@ impl Bars {
     pub(super) fn grow(&self, stage: &Stage) -> Result<Value, String> {
         let bare = [Subject::BareUring, Subject::BareEpoll];
         let mut points = Vec::new();
-        for axis in AXES {
+        if let Some(name) = self.curves.iter().find(|it| AXES.iter().all(|axis| axis.name != *it)) {
+            return Err(format!("GROW has no curve {name}"));
+        }
+        let wanted =
+            |axis: &Axis| self.curves.is_empty() || self.curves.iter().any(|it| it == axis.name);
+        for axis in AXES.into_iter().filter(wanted) {
             for &step in axis.steps {
                 // The sizes of what a bare sender says are Tandem's.
                 let mut octets = 0;
@@ -74,8 +79,7 @@ impl Bars {
         stage: &Stage,
     ) -> Result<Option<Value>, String> {
         let mut run = self.clone();
-        let name = axis.name.replace(' ', "-");
-        let mut stage = Stage { bar: format!("GROW-{name}-{step}"), ..stage.clone() };
+        let mut stage = Stage { bar: format!("GROW-{}-{step}", axis.name), ..stage.clone() };
         match axis.name {
             "connections" => run.clients = step,
             "watchers" => {

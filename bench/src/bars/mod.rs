@@ -90,6 +90,9 @@ pub(crate) struct Bars {
     /// V9: how many idle clients.
     #[arg(long, value_delimiter = ',', default_value = "1000,8000")]
     idle: Vec<usize>,
+    /// GROW: which curves: connections, watchers, domains, domains-in, domains-out; otherwise all.
+    #[arg(long, value_delimiter = ',')]
+    curves: Vec<String>,
     /// Where the file of the run and its page go.
     #[arg(long, default_value = "bench/results")]
     results: PathBuf,

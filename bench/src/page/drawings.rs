@@ -150,7 +150,7 @@ fn cost(bar: &str, costs: &[(&str, [f64; 3])]) -> String {
 /// Curves of CPU and memory.
 pub(super) fn growth(run: &Value) -> String {
     let mut curves: BTreeMap<(usize, &str), Vec<Line>> = BTreeMap::new();
-    let order = ["connections", "watchers", "domains", "domains in", "domains out"];
+    let order = ["connections", "watchers", "domains", "domains-in", "domains-out"];
     let points = list(run, "bars").iter().filter(|bar| text(bar, "bar") == "GROW");
     for point in points.flat_map(|bar| list(bar, "raw")) {
         let Some(axis) = order.iter().position(|it| *it == text(point, "axis")) else { continue };
@@ -181,7 +181,7 @@ pub(super) fn growth(run: &Value) -> String {
                     "known domains",
                     "Local chat beside so many foreign domains with a rule of their own.",
                 ),
-                "domains in" => (
+                "domains-in" => (
                     "domains that send",
                     "Messages of so many foreign domains to 1,000 clients, each domain with a stream of its \
                      own, all under TLS. The relay has as many connections.",
