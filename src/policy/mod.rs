@@ -23,6 +23,8 @@ pub struct Policy {
     pub default: Rule,
     /// Sorted by precedence: the first that matches wins.
     rules: Vec<(Pattern, Rule)>,
+    /// How many of them are about one domain each; these come first, by name.
+    exact: usize,
     edges: Vec<Edge>,
     /// The profiles in it, each once.
     profiles: Vec<Profile>,
@@ -92,13 +94,16 @@ impl Policy {
     /// check refuses before.
     pub fn new(default: Rule, mut rules: Vec<(Pattern, Rule)>) -> Self {
         rules.sort_by(|(a, x), (b, y)| {
-            a.precedence().cmp(&b.precedence()).then(x.allow.cmp(&y.allow)).then(a.cmp(b))
+            let by_name = a.exact().cmp(&b.exact());
+            let by_rule = x.allow.cmp(&y.allow).then(a.cmp(b));
+            a.precedence().cmp(&b.precedence()).then(by_name).then(by_rule)
         });
+        let exact = rules.partition_point(|it| it.0.exact().is_some());
         let mut profiles: Vec<_> = rules.iter().map(|it| it.1.profile).collect();
         profiles.push(default.profile);
         profiles.sort_unstable();
         profiles.dedup();
-        Self { default, rules, edges: Vec::new(), profiles }
+        Self { default, rules, exact, edges: Vec::new(), profiles }
     }
 
     /// With the trusted edges.
@@ -119,9 +124,12 @@ impl Policy {
     /// The rule for a domain (lower-case A-labels) and the pattern it stood under; `None`: the
     /// default decided.
     pub fn verdict(&self, domain: &str) -> (&Rule, Option<&Pattern>) {
-        self.rules
-            .iter()
-            .find(|(pattern, _)| pattern.matches(domain))
+        let (exact, others) = self.rules.split_at(self.exact);
+        let at = exact.partition_point(|it| it.0.exact() < Some(domain));
+        exact
+            .get(at)
+            .filter(|(pattern, _)| pattern.matches(domain))
+            .or_else(|| others.iter().find(|(pattern, _)| pattern.matches(domain)))
             .map_or((&self.default, None), |(pattern, rule)| (rule, Some(pattern)))
     }
 
@@ -161,6 +169,14 @@ impl Pattern {
                 after: after.to_owned(),
                 parent: parent.to_owned(),
             }),
+        }
+    }
+
+    /// The domain that it is about alone.
+    fn exact(&self) -> Option<&str> {
+        match self {
+            Self::Exact(name) => Some(name),
+            _ => None,
         }
     }
 
@@ -280,6 +296,23 @@ mod tests {
         assert!(!table(false, &[]).verdict("a.example").0.allow);
         assert!(table(false, &[("a.example", true)]).verdict("a.example").0.allow);
         assert!(!table(false, &[("a.example", true)]).verdict("sub.a.example").0.allow);
+    }
+
+    #[test]
+    fn one_of_many_domains_is_found_among_them() {
+        let names: Vec<String> = (0..300).map(|n| format!("d{n}.example")).collect();
+        let mut rows: Vec<_> =
+            names.iter().rev().map(|it| (it.as_str(), it.len() % 2 == 0)).collect();
+        rows.extend([("*.example", true), ("d7.example", true)]);
+        let policy = table(false, &rows);
+        for name in &names {
+            let (rule, pattern) = policy.verdict(name);
+            assert_eq!(pattern, Some(&Pattern::Exact(name.clone())));
+            assert_eq!(rule.allow, name.len() % 2 == 0, "{name}");
+        }
+        for other in ["d300.example", "a.example", "z.example"] {
+            assert_eq!(policy.verdict(other).1, Pattern::parse("*.example").as_ref().ok());
+        }
     }
 
     #[test]
