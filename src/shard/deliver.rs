@@ -224,6 +224,14 @@ impl Shard {
     fn onward(&mut self, carry: &Carry<'_>) {
         let owner = ShardId(shard_of_domain(carry.to.domain(), self.settings.shards));
         if owner == self.id {
+            if let Text::Original { frame, stanza, edits } = &carry.text
+                && let Some(id) = self.open_way(carry.from.domain(), carry.to.domain())
+            {
+                // Written once, where it goes out.
+                let edits = Edits { exchange: true, ..*edits };
+                let text = Text::Original { frame, stanza, edits };
+                return self.hand_to(id, &Carry { text, ..carry.clone() });
+            }
             let mut text = Vec::new();
             match carry.text.append_exchanged(&mut text) {
                 Ok(_) => self.onto_way(&Carry { text: Text::Written(&text), ..carry.clone() }),

@@ -59,6 +59,19 @@ impl Shard {
         self.way_on(key);
     }
 
+    /// The stream of a way of this shard on which a stanza may go out at once: nothing waits for it,
+    /// and there is room.
+    pub(super) fn open_way(&mut self, near: &str, far: &str) -> Option<ConnId> {
+        if self.stopping {
+            return None;
+        }
+        let key = self.ways.find(near, far)?;
+        let way = self.ways.get_mut(key)?;
+        let id = way.direct()?;
+        way.used = self.now.moment;
+        self.conns.outbox(id).is_some_and(|outbox| outbox.has_room()).then_some(id)
+    }
+
     /// A stream of some shard wants a key verified by the way this shard owns (XEP-0220, 2.2).
     pub(super) fn verify_asked(&mut self, from: ShardId, verify: Verify) {
         let Verify { ticket, near, far, stream_id, key } = verify;
