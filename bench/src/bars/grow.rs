@@ -17,6 +17,8 @@ use crate::servers::{Stage, Subject};
 const CONNECTIONS: [usize; 3] = [100, 1_000, 10_000];
 const WATCHERS: [usize; 4] = [1, 10, 100, 1_000];
 const DOMAINS: [usize; 4] = [10, 100, 1_000, 10_000];
+/// Generator and server both have a played domain's own stream beside the one to it.
+const DOMAINS_OUT: [usize; 4] = [10, 100, 1_000, 9_000];
 const FROM_DOMAINS: &str = "domains-in";
 const TO_DOMAINS: &str = "domains-out";
 /// Who change their presence.
@@ -39,7 +41,7 @@ const AXES: [Axis; 5] = {
         Axis { name: "watchers", steps: &WATCHERS, work: presence, tls: false },
         Axis { name: "domains", steps: &DOMAINS, work: chat, tls: false },
         Axis { name: FROM_DOMAINS, steps: &DOMAINS, work: Work::Federated, tls: true },
-        Axis { name: TO_DOMAINS, steps: &DOMAINS, work: Work::Federated, tls: true },
+        Axis { name: TO_DOMAINS, steps: &DOMAINS_OUT, work: Work::Federated, tls: true },
     ]
 };
 
