@@ -44,6 +44,7 @@ fn the_sources_are_tidy() {
     for source in &sources {
         floors_hold(source, &floors, &mut findings);
         kernel_words(source, &floors, &mut findings);
+        lock_words(source, &floors, &mut findings);
         header(source, &mut findings);
         length(source, &mut findings);
         replaced_words(source, &mut findings);
@@ -171,6 +172,59 @@ fn kernel_words(source: &Source, floors: &Floors, findings: &mut Vec<String>) {
                 at,
                 &format!("`{path}` below `net`"),
                 "bytes, events and `now` as arguments",
+            );
+        }
+    }
+}
+
+/// What waits for another thread, or is written by several.
+const LOCKS: &[&str] = &[
+    "Mutex",
+    "RwLock",
+    "Condvar",
+    "Barrier",
+    "OnceLock",
+    "LazyLock",
+    "parking_lot",
+    "crossbeam",
+    "mpsc",
+    "atomic",
+];
+
+/// Where such things may be all the same: path, word, and why no message waits there.
+const UNLOCKED: &[(&str, &str, &str)] = &[
+    ("src/stdx/map.rs", "OnceLock", "the seed of all maps, written once; read when a map is made"),
+    ("src/tls/mod.rs", "atomic", "the second of the wall clock, stored once a turn for rustls"),
+    ("src/net/buffers.rs", "atomic", "the tail of the ring of buffers, which the kernel reads"),
+    ("src/net/mesh.rs", "atomic", "the two counters of a ring between shards, one writer each"),
+    ("src/net/lanes.rs", "atomic", "who sleeps is flagged, open connections are counted"),
+    ("src/net/lanes.rs", "OnceLock", "a shard's ring, written once at its start; read to wake it"),
+    ("src/net/lanes.rs", "mpsc", "lanes to the control thread and parcels: logins, not messages"),
+    ("src/net/phases.rs", "atomic", "a connection is counted when it comes and goes"),
+    ("src/net/phases.rs", "mpsc", "what goes to the control thread finds room or is refused"),
+    ("src/net/surface.rs", "atomic", "a connection is counted when it comes and goes"),
+    ("src/net/node.rs", "mpsc", "threads are started and ended"),
+    ("src/net/clock.rs", "LazyLock", "when the process began, written once"),
+];
+
+/// The path of a message takes no lock and shares nothing but the mesh's counters.
+fn lock_words(source: &Source, floors: &Floors, findings: &mut Vec<String>) {
+    let floor = source.module().and_then(|it| floors.floor_of.get(it));
+    let is_test = ["tests", "testing"].iter().any(|it| source.path.contains(it));
+    if floor.is_none_or(|&it| it >= FLOOR_PROCESS) || is_test {
+        return;
+    }
+    for (at, line) in source.code.iter().enumerate() {
+        for word in LOCKS.iter().filter(|it| has_word(line, it)) {
+            if UNLOCKED.iter().any(|&(path, of, _)| (path, of) == (source.path.as_str(), *word)) {
+                continue;
+            }
+            find(
+                findings,
+                &source.path,
+                at,
+                &format!("`{word}` at or below `net`"),
+                "one shard owns it, or name it in `UNLOCKED` with its reason",
             );
         }
     }

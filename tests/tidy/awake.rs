@@ -41,6 +41,18 @@ fn unsafe_and_kernel_words_below_net_are_found() {
 }
 
 #[test]
+fn a_lock_on_the_path_of_a_message_is_found() {
+    let rule = |it: &Source, out: &mut Vec<String>| lock_words(it, &floors(), out);
+    let text =
+        "use std::sync::{Arc, Mutex};\nuse std::sync::mpsc::channel;\n// a Mutex\nfn once() {}\n";
+    assert_eq!(findings(rule, "src/xmpp/jid.rs", text).len(), 2);
+    assert_eq!(findings(rule, "src/net/pump.rs", text).len(), 2);
+    assert_eq!(findings(rule, "src/net/node.rs", text).len(), 1);
+    assert!(findings(rule, "src/stdx/map.rs", "use std::sync::OnceLock;\n").is_empty());
+    assert!(findings(rule, "src/main.rs", text).is_empty());
+}
+
+#[test]
 fn a_missing_header_and_a_long_file_are_found() {
     assert_eq!(findings(header, "src/time.rs", "use std::fmt;\n").len(), 1);
     let long = format!("//! What it is.\n{}", "\n".repeat(FILE_LINES_MAX));
