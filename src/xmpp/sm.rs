@@ -74,7 +74,7 @@ pub fn ask(out: &mut Vec<u8>) {
 /// Appends `<a/>`.
 pub fn ack(handled: u32, out: &mut Vec<u8>) {
     open("a", out);
-    write::attr_raw("h", &handled.to_string(), out);
+    write::attr_number("h", handled, out);
     out.extend_from_slice(b"/>");
 }
 
@@ -82,7 +82,7 @@ pub fn ack(handled: u32, out: &mut Vec<u8>) {
 pub fn resumed(previd: &str, handled: u32, out: &mut Vec<u8>) {
     open("resumed", out);
     write::attr("previd", previd, out);
-    write::attr_raw("h", &handled.to_string(), out);
+    write::attr_number("h", handled, out);
     out.extend_from_slice(b"/>");
 }
 
@@ -90,7 +90,7 @@ pub fn resumed(previd: &str, handled: u32, out: &mut Vec<u8>) {
 pub fn failed(fault: StanzaFault, handled: Option<u32>, out: &mut Vec<u8>) {
     open("failed", out);
     if let Some(handled) = handled {
-        write::attr_raw("h", &handled.to_string(), out);
+        write::attr_number("h", handled, out);
     }
     out.extend_from_slice(b"><");
     out.extend_from_slice(fault.name().as_bytes());
@@ -105,8 +105,8 @@ pub fn too_high(handled: u32, sent: u32, out: &mut Vec<u8>) {
     write::attr_raw("xmlns", Ns::StreamErrors.name(), out);
     out.extend_from_slice(b"/>");
     open("handled-count-too-high", out);
-    write::attr_raw("h", &handled.to_string(), out);
-    write::attr_raw("send-count", &sent.to_string(), out);
+    write::attr_number("h", handled, out);
+    write::attr_number("send-count", sent, out);
     out.extend_from_slice(b"/></stream:error>");
     out.extend_from_slice(write::STREAM_END);
 }

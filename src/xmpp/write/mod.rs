@@ -64,6 +64,22 @@ pub fn attr_raw(name: &str, value: &str, out: &mut Vec<u8>) {
     out.push(b'\'');
 }
 
+/// Appends ` name='number'` without a string in between.
+pub fn attr_number(name: &str, number: u32, out: &mut Vec<u8>) {
+    attr_open(name, out);
+    let (mut rest, mut digits, mut count) = (number, [0_u8; 10], 0);
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
+    out.push(b'\'');
+}
+
 fn attr_open(name: &str, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(name.as_bytes());

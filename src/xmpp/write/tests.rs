@@ -122,6 +122,16 @@ fn negotiation_reads_back() {
 }
 
 #[test]
+fn a_number_is_written_as_it_is_spoken() {
+    for number in [0, 1, 9, 10, 99, 4_294_967_290, u32::MAX] {
+        let (mut out, mut same) = (Vec::new(), Vec::new());
+        write::attr_number("h", number, &mut out);
+        write::attr_raw("h", &number.to_string(), &mut same);
+        assert_eq!(out, same);
+    }
+}
+
+#[test]
 fn dialback_reads_back() {
     for (what, type_) in [
         (Dialback::Key("k"), None),
