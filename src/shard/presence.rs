@@ -82,7 +82,7 @@ impl Shard {
             .resources(user.bare())
             .iter()
             .filter(|r| r.available.is_some())
-            .map(|r| (r.key, r.available.as_ref().map(|a| a.stanza.clone())))
+            .map(|r| (r.key, r.available.as_ref().filter(|_| first).map(|a| a.stanza.clone())))
             .collect();
         for (other, stanza) in theirs {
             self.tell(other, whole);
