@@ -149,12 +149,13 @@ pub const OUTBOX_HIGH_BYTES: usize = 262_144;
 /// Never more than this: a stanza is added only below the high mark, and what a resumed session
 /// held is within it too.
 pub const OUTBOX_BYTES_MAX: usize = 1_048_576;
-/// Sends to one connection that go out before we look whether they arrived.
-pub const FLIGHTS_BEFORE_LOOK: usize = 16;
+/// Sends to one connection that go out before we look whether they arrived: a look is a call of the
+/// kernel, and what is not looked at keeps its buffer, which is out of the cache when it comes back.
+pub const FLIGHTS_BEFORE_LOOK: usize = 4;
 /// So many octets in them are looked for as well.
 pub const FLIGHT_BYTES_BEFORE_LOOK: u64 = 16_384;
-/// Buffers a shard keeps for the next sends.
-pub const SEND_BUFFERS_MAX: usize = 4_096;
+/// Octets of buffers that a shard keeps for the next sends.
+pub const SEND_BUFFERS_BYTES_MAX: usize = 16_777_216;
 /// Buffers that nobody took for so long go back to the allocator.
 pub const TRIM_EVERY: Duration = Duration::from_secs(1);
 /// A buffer that grew beyond this is given back to the allocator.
