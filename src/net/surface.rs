@@ -92,6 +92,7 @@ impl<D: Driver> Kernel for Pump<D> {
         }
     }
 
+    #[inline]
     fn send_now(&mut self, conn: ConnId, bytes: Vec<u8>) -> Option<Vec<u8>> {
         let Some(state) = self.base.conns.get(conn) else {
             self.send_too_late(conn, bytes);

@@ -65,11 +65,13 @@ impl Shard {
                 false
             }
         };
-        conn.parked |= parked;
         scratch.clear();
         self.scratch = scratch;
-        // What it sends next waits until the store has taken this.
-        conn.parked |= self.parks(conn.id);
+        // What it sends next waits until the store has taken this. Written only if so: who reads it
+        // next would wait until all that was written before is in the cache.
+        if parked || self.parks(conn.id) {
+            conn.parked = true;
+        }
     }
 
     /// It may say so: stamped with who sent it, on to the receiver. True: it is parked meanwhile.

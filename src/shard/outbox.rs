@@ -260,6 +260,7 @@ impl Outbox {
     }
 
     /// Takes what waits for a send in clear text: the octets come back by [`Outbox::sent`].
+    #[inline(always)]
     pub(super) fn take_plain(&mut self, buffers: &mut Buffers) -> Vec<u8> {
         debug_assert!(!self.sending);
         let bytes = std::mem::take(&mut self.waiting);

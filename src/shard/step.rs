@@ -380,6 +380,7 @@ impl Shard {
     }
 
     /// To the kernel, which may be done with it at once.
+    #[inline]
     fn send_off<K: Kernel>(&mut self, id: ConnId, bytes: Vec<u8>, kernel: &mut K) {
         if let Some(buffer) = kernel.send_now(id, bytes) {
             self.sent(id, buffer);
