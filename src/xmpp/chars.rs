@@ -245,16 +245,15 @@ const WIDE: usize = 32;
 #[inline]
 pub(crate) fn is_literal(octets: &[u8]) -> bool {
     const QUOTED: Marks = Marks { pair: b'&', mask: !(b'&' ^ b'\''), third: b'"' };
-    let (words, tail) = octets.as_chunks::<8>();
-    let mut last = [b'x'; 8];
-    for (to, from) in last.iter_mut().zip(tail) {
-        *to = *from;
-    }
-    let hit = |word: &[u8; 8]| {
-        let word = u64::from_le_bytes(*word);
-        TEXT.find(word) | QUOTED.find(word)
+    let hit = |word: u64| TEXT.find(word) | QUOTED.find(word);
+    // The last eight overlap those before them. A short run is put together in a register: written
+    // octet by octet and read as a word it would wait for every store before it.
+    let last = match octets.last_chunk::<8>() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => octets.iter().fold(ONES * u64::from(b'x'), |word, b| word << 8 | u64::from(*b)),
     };
-    words.iter().fold(hit(&last), |all, word| all | hit(word)) == 0
+    let (words, _) = octets.as_chunks::<8>();
+    words.iter().fold(hit(last), |all, word| all | hit(u64::from_le_bytes(*word))) == 0
 }
 
 const _: () = assert!((b'&' ^ b'\'').is_power_of_two());
