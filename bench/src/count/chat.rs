@@ -10,11 +10,10 @@ use tandem::time::Wall;
 use tandem_loadgen::login::After;
 use tandem_loadgen::sm::{self, Managed};
 
-use super::world::{DOMAIN, World};
+use super::world::{DOMAIN, Pace, World};
 
 /// Octets of a message, as in V1.
 const BYTES: usize = 300;
-const PAIRS: usize = 64;
 
 /// The places of nobody's edge.
 pub(super) const EDGE: ([u8; 4], u16) = ([127, 0, 0, 5], 5061);
@@ -25,11 +24,18 @@ struct End {
     managed: Managed,
 }
 
-/// Messages between neighbours: `many` pairs speak in each turn, to and fro. Gives how many were counted.
-pub(super) fn messages(many: usize, rounds: usize, managed: bool) -> Result<u64, String> {
+/// Messages between neighbours: of so many pairs `many` speak in each turn, to and fro. Gives how many
+/// were counted.
+pub(super) fn messages(
+    pairs: usize,
+    many: usize,
+    rounds: usize,
+    managed: bool,
+    pace: Pace,
+) -> Result<u64, String> {
     let mut world = World::new(EDGE.into())?;
     let mut ends = Vec::new();
-    for user in 0..PAIRS * 2 {
+    for user in 0..pairs * 2 {
         let conn = world.client(user, After { roster: true, managed, presence: true })?;
         let (head, tail) = (
             format!("<message to='u{}@{DOMAIN}/r' type='chat' id='{user:04x}'><body>", user ^ 1),
@@ -42,14 +48,15 @@ pub(super) fn messages(many: usize, rounds: usize, managed: bool) -> Result<u64,
     for end in &ends {
         world.hear(end.conn);
     }
+    world.keep(pace);
     let finders = [Finder::new("<message "), Finder::new("<r "), Finder::new("<r/>")];
     let (warm, mut sent, mut came) = (rounds / 4 + 2, 0, 0);
     for round in 0..warm + rounds {
         let counts = round >= warm;
-        let pairs = (0..many).map(|n| (round * many + n) % PAIRS);
+        let speaking = (0..many).map(|n| (round * many + n) % pairs);
         // There and back by turns of all pairs.
-        let side = (round * many / PAIRS) % 2;
-        for pair in pairs.clone() {
+        let side = (round * many / pairs) % 2;
+        for pair in speaking.clone() {
             let Some(end) = ends.get_mut(pair * 2 + side) else { continue };
             let mut said = end.message.clone();
             if managed && end.managed.sends() {
@@ -63,7 +70,7 @@ pub(super) fn messages(many: usize, rounds: usize, managed: bool) -> Result<u64,
         } else {
             world.settle()
         }
-        for pair in pairs {
+        for pair in speaking {
             for end in ends.get_mut(pair * 2..pair * 2 + 2).unwrap_or_default() {
                 let mut asked = false;
                 world.heard(end.conn, |bytes| {
@@ -118,7 +125,7 @@ pub(super) fn fan_out(watchers: usize, rounds: usize) -> Result<u64, String> {
     let finder = Finder::new("<status>");
     let (warm, mut came) = (2, 0);
     for round in 0..warm + rounds {
-        many.iter().for_each(|&conn| drop(world.hear(conn)));
+        many.iter().for_each(|&conn| world.heard(conn, |_| ()));
         let said = format!(
             "<presence><show>away</show><status>change {round:08} of a status that is as long as \
              people's are</status><priority>5</priority></presence>"

@@ -16,14 +16,21 @@ use crate::{index, scan};
 mod baseline;
 mod chat;
 mod gateway;
+#[cfg(test)]
+mod steady;
 mod world;
 
 use baseline::Baseline;
+use world::Pace;
 
 /// What callgrind counts: the name is on its command line.
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
+    #[cfg(test)]
+    let before = crate::counting::allocations_here();
     work();
+    #[cfg(test)]
+    steady::note(crate::counting::allocations_here() - before);
 }
 
 /// What to count.
@@ -82,9 +89,9 @@ impl Operation {
             Self::Scan => scan::repeat(20, |pass| counted(pass)),
             Self::SipIndex => index::repeat(20, false, |pass| counted(pass)),
             Self::SipChecked => index::repeat(20, true, |pass| counted(pass)),
-            Self::Message => chat::messages(1, 2_000, false),
-            Self::MessageBusy => chat::messages(64, 64, false),
-            Self::MessageManaged => chat::messages(64, 64, true),
+            Self::Message => chat::messages(64, 1, 2_000, false, Pace::Quick),
+            Self::MessageBusy => chat::messages(64, 64, 64, false, Pace::Quick),
+            Self::MessageManaged => chat::messages(64, 64, 64, true, Pace::Quick),
             Self::FanOut => chat::fan_out(1_000, 8),
             Self::GatewayIn => gateway::messages(16, false),
             Self::GatewayOut => gateway::messages(16, true),

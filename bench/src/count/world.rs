@@ -36,8 +36,31 @@ const SIP: ListenerId = ListenerId(1);
 /// The derivation of keys is not what is counted.
 const ITERATIONS: u32 = 4;
 const SALT: &[u8] = b"a salt of 16 oct";
-/// Between two turns.
-const STEP_NS: u64 = 20_000;
+/// How far two turns are apart.
+#[derive(Clone, Copy, Default)]
+pub(super) enum Pace {
+    /// 20 us, as under load.
+    #[default]
+    Quick,
+    /// 2 ms, so that few turns reach the timers of seconds.
+    #[cfg(test)]
+    Slow,
+    /// 100 us, where a user's turn comes seldom.
+    #[cfg(test)]
+    Alone,
+}
+
+impl Pace {
+    fn ns(self) -> u64 {
+        match self {
+            Self::Quick => 20_000,
+            #[cfg(test)]
+            Self::Slow => 2_000_000,
+            #[cfg(test)]
+            Self::Alone => 100_000,
+        }
+    }
+}
 const EPOCH_US: u64 = 1_700_000_000_000_000;
 
 /// An event that owns what it lends later.
@@ -65,6 +88,7 @@ pub(super) struct World {
     tables: Tables,
     now: Moment,
     deadline: Moment,
+    pace: Pace,
     kept: Salted,
 }
 
@@ -77,8 +101,14 @@ impl World {
             tables: Tables::default(),
             now: Moment(1_000_000_000),
             deadline: Moment::NEVER,
+            pace: Pace::default(),
             kept: Salted::default(),
         })
+    }
+
+    /// From now on turns are so far apart.
+    pub(super) fn keep(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// What the store has of a user.
@@ -185,7 +215,7 @@ impl World {
     }
 
     fn turn(&mut self) {
-        self.now.0 += STEP_NS;
+        self.now.0 += self.pace.ns();
         let now = Now { moment: self.now, wall: Wall(EPOCH_US + self.now.0 / 1_000) };
         let Next { deadline, .. } = self.shard.step(now, &mut self.tables);
         self.deadline = deadline;
