@@ -1,3 +1,5 @@
+//! What counts as the same head as before, and what does not.
+
 use super::*;
 use crate::sip::frame::{Framer, Limits, Next};
 
