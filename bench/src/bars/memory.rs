@@ -42,7 +42,8 @@ impl Bars {
                     figure: Spread::of(vec![each]),
                     limit,
                     unit: "B",
-                    verdict: verdict(each <= limit, many.0 > few.0),
+                    // Too few clients, and what is made once hides what each costs.
+                    verdict: verdict(each <= limit, many.0 > few.0 && each > 0.0),
                     subject: format!("{}, {kind}", subject.name()),
                     base: String::new(),
                     told: format!(", {} to {}; {once:.1} MB once", few.0, many.0),

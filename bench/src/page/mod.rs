@@ -68,7 +68,7 @@ pub(crate) fn of(run: &Value) -> String {
     let mut body = format!("{STYLE}<h1>Bench</h1><p class=\"soft\">{}</p>", escaped(&about(run)));
     if quick {
         body.push_str(
-            "<p>A quick run: three rounds of two seconds show that everything works, and prove nothing.</p>",
+            "<p>A quick run: three short rounds show that everything works, and prove nothing.</p>",
         );
     }
     body.push_str("<div class=\"cards\">");
